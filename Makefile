@@ -1,0 +1,54 @@
+# Thin: what is longer than a line is in tools/. Everything is installed into .venv in this folder.
+#   make PYTHON=python3.12 TORCH=torch==2.13.0 build     other Python or torch
+#   MAX_JOBS=4 make build                                fewer compilers at once
+
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+export PYTHON TORCH
+
+# Tests and the demo use this folder's packages only, and no network.
+export PYTHONNOUSERSITE = 1
+export HF_HUB_OFFLINE = 1
+unexport PYTHONPATH VIRTUAL_ENV
+
+BUILD_FILES := CMakeLists.txt setup.py pyproject.toml $(shell find csrc cmake -type f)
+TORCH_FILE := $(wildcard .venv/lib/python3*/site-packages/torch/version.py)
+
+.PHONY: help demo test test-transformers build format lint clean
+
+help:
+	@echo "make demo               finish three prompts with the patched GPT-2, and compare"
+	@echo "make test               C++ and Python tests"
+	@echo "make test-transformers  integration tests with three versions of transformers"
+	@echo "make build              create .venv, install torch and build tools, build masked_attn"
+	@echo "make lint, make format  check or rewrite the layout of files; lint checks types too"
+	@echo "make clean              remove what was built (the virtual environments stay)"
+
+.venv/ready: tools/setup_venv.sh tools/requirements-dev.txt
+	@tools/setup_venv.sh
+
+.venv/built: .venv/ready tools/build.sh $(BUILD_FILES) $(TORCH_FILE)
+	@tools/build.sh
+
+build: .venv/built
+
+demo: build
+	@.venv/bin/python -m masked_attn generate "It will rain in the" \
+	  "I want to eat a big bowl of" "My dog is" --compare
+
+test: build
+	@tools/test.sh
+
+test-transformers: build
+	@tools/test_transformers.sh 5.4.0 5.16.1 5.23.0
+
+lint: build
+	@tools/lint.sh
+
+format: .venv/ready
+	@tools/format.sh
+
+clean:
+	rm -rf build dist .venv/built python/masked_attn/*.so python/*.egg-info
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find python tests tools examples benchmarks -name __pycache__ -type d -exec rm -rf {} +

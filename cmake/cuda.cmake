@@ -1,0 +1,28 @@
+# Decides whether CUDA kernels are built, and says so.
+# They need three things: sources in csrc/kernels/cuda, a CUDA build of torch, and nvcc.
+
+# Sets in the caller MASKED_ATTN_CUDA (ON or OFF) and MASKED_ATTN_CUDA_REASON (why it is OFF).
+function(masked_attn_detect_cuda torch_version torch_cuda nvcc)
+  file(GLOB sources ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/../csrc/kernels/cuda/*.cu)
+  set(reason "")
+  if(NOT torch_cuda)
+    set(reason "torch ${torch_version} is a CPU build")
+  elseif(NOT nvcc)
+    set(reason "torch ${torch_version} is a CUDA build, but no CUDA toolkit (nvcc) was found")
+    set(advice "")
+    if(sources)
+      set(advice " For CUDA kernels install CUDA toolkit ${torch_cuda} and build again.")
+    endif()
+    message(WARNING "masked_attn: ${reason}: building for the CPU only.${advice}")
+  elseif(NOT sources)
+    set(reason "this version has no CUDA kernels")
+  endif()
+  if(reason)
+    message(STATUS "masked_attn: CUDA kernels: no (${reason})")
+    set(MASKED_ATTN_CUDA OFF PARENT_SCOPE)
+  else()
+    message(STATUS "masked_attn: CUDA kernels: yes (CUDA ${torch_cuda}, ${nvcc})")
+    set(MASKED_ATTN_CUDA ON PARENT_SCOPE)
+  endif()
+  set(MASKED_ATTN_CUDA_REASON "${reason}" PARENT_SCOPE)
+endfunction()

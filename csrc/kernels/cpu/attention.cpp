@@ -1,0 +1,56 @@
+// masked_attention on the CPU: plans the work, then lets each path do its items.
+#include "attention_few.h"
+#include "attention_tiled.h"
+#include "kernels.h"
+#include "parallel.h"
+
+namespace masked_attn {
+inline namespace MASKED_ATTN_TARGET {
+namespace {
+
+template <class T>
+void write_zeros(const AttentionParams& p, const cpu::Item& item, int64_t head) {
+  with_stored_type<T>(p.out, [&](auto* data) {
+    for (int64_t i = item.queries.begin; i < item.queries.end; ++i) {
+      memset(data + row_offset(p.out, item.row, head, i), 0, p.value_dim * sizeof(*data));
+    }
+  });
+  if (p.logsumexp == nullptr) return;
+  T* logsumexp = static_cast<T*>(p.logsumexp) + (item.row * p.heads + head) * p.mask.queries;
+  for (int64_t i = item.queries.begin; i < item.queries.end; ++i) {
+    logsumexp[i] = negative_infinity(T{});
+  }
+}
+
+template <class T>
+int32_t run(const AttentionParams& p) {
+  const MaskView mask(p.mask);
+  cpu::Item* items = reinterpret_cast<cpu::Item*>(p.workspace.shared);
+  const int64_t count = cpu::plan_attention(p, items);
+  const int64_t group = p.heads / p.kv_heads;
+  const FewQueryAttention<T> few(p, mask);
+  memset(p.workspace.shared + cpu::shared_layout(p).counters, 0, p.batch * p.kv_heads * 4);
+  return for_each_task(p.threads, count * p.heads, [&](int64_t task, int64_t worker) {
+    const cpu::Item& item = items[task / p.heads];
+    const int64_t head = task % p.heads;
+    char* workspace = p.workspace.workers + worker * p.workspace.worker_bytes;
+    switch (item.path) {
+      case cpu::Path::kZero:
+        return write_zeros<T>(p, item, head);
+      case cpu::Path::kTiled:
+        return TiledAttention<T>(p, mask, workspace).run(item, head);
+      case cpu::Path::kFew:
+        // The first head of a group works for all of it.
+        if (head % group == 0) few.run(item, head / group, workspace);
+    }
+  });
+}
+
+}  // namespace
+
+int32_t attention(const AttentionParams& params) {
+  return params.query.dtype == DType::kFloat64 ? run<double>(params) : run<float>(params);
+}
+
+}  // namespace MASKED_ATTN_TARGET
+}  // namespace masked_attn

@@ -1,0 +1,260 @@
+// Few queries, as a decode step has them: one pass over a chunk of keys for all queries that share
+// them (the heads of a group, and up to eight tokens). Nothing is packed; keys are read once.
+//
+// A row of more than one chunk leaves its parts in the shared workspace. Whoever finishes the last
+// part merges them in the order of the chunks, so the bits depend on no thread and no batch.
+#pragma once
+
+#include "online_softmax.h"
+#include "plan.h"
+#include "workspace.h"
+
+namespace masked_attn {
+inline namespace MASKED_ATTN_TARGET {
+
+// Dot products of one query with the keys [begin, end), each one chain over the head dimension.
+template <int kKeys, class T, class S>
+inline void dot_products(const T* query, const S* keys, int64_t stride, int64_t head_dim,
+                         T* scores) {
+  Vec<T> sums[kKeys];
+  for (int j = 0; j < kKeys; ++j) sums[j] = Vec<T>::broadcast(T{0});
+  int64_t d = 0;
+  for (; d + Vec<T>::kLanes <= head_dim; d += Vec<T>::kLanes) {
+    const Vec<T> left = Vec<T>::load(query + d);
+    for (int j = 0; j < kKeys; ++j) {
+      sums[j] = fma(left, Vec<T>::load(keys + j * stride + d), sums[j]);
+    }
+  }
+  for (int j = 0; j < kKeys; ++j) {
+    T tail = T{0};
+    for (int64_t e = d; e < head_dim; ++e) {
+      tail += query[e] * static_cast<T>(to_float(keys[j * stride + e]));
+    }
+    scores[j] = reduce_add(sums[j]) + tail;
+  }
+}
+
+// out += weights[j] * values[j] over the visible j in [begin, end), in the order of the keys.
+template <int kVectors, class T, class S>
+inline void add_visible_values(const T* weights, uint64_t bits, int64_t begin, int64_t end,
+                               const S* values, int64_t stride, T* out) {
+  constexpr int64_t kLanes = Vec<T>::kLanes;
+  Vec<T> sums[kVectors];
+  for (int v = 0; v < kVectors; ++v) sums[v] = Vec<T>::load(out + v * kLanes);
+  for (int64_t j = begin; j < end; ++j) {
+    if (!(bits >> j & 1)) continue;
+    const Vec<T> weight = Vec<T>::broadcast(weights[j]);
+    for (int v = 0; v < kVectors; ++v) {
+      sums[v] = fma(weight, Vec<T>::load(values + j * stride + v * kLanes), sums[v]);
+    }
+  }
+  for (int v = 0; v < kVectors; ++v) sums[v].store(out + v * kLanes);
+}
+
+template <class T>
+class FewQueryAttention {
+ public:
+  FewQueryAttention(const AttentionParams& params, const MaskView& mask)
+      : p_(params),
+        mask_(mask),
+        group_(params.heads / params.kv_heads),
+        layout_(cpu::shared_layout(params)),
+        max_chunks_(max_of(1, ceil_div(params.mask.keys, kKeyChunk))) {}
+
+  // One chunk of keys of one key head, for the queries of the item and all heads of the group.
+  void run(const cpu::Item& item, int64_t kv_head, char* workspace) const {
+    Scratch s = carve(workspace);
+    s.rows = group_ * length(item.queries);
+    load_queries(item, kv_head, s);
+    with_stored_type<T>(p_.key, [&](auto* keys) {
+      const auto* values = static_cast<decltype(keys)>(p_.value.data);
+      visit_chunk(item, kv_head, keys + row_offset(p_.key, item.row, kv_head, 0),
+                  values + row_offset(p_.value, item.row, kv_head, 0), s);
+    });
+    if (item.chunks == 1) {
+      for (int64_t r = 0; r < s.rows; ++r) store(place(item, kv_head, r), s.state[r], s.out(r));
+      return;
+    }
+    store_parts(item, kv_head, s);
+    if (is_last_part(item, kv_head)) merge_parts(item, kv_head, s);
+  }
+
+ private:
+  struct Scratch {
+    T* query;                 // [rows, head_dim], scaled
+    T* values;                // [rows, value_stride]
+    OnlineSoftmax<T>* state;  // [rows]
+    T* scores;                // [64]
+    int64_t rows;
+    int64_t value_stride;
+
+    T* out(int64_t row) const { return values + row * value_stride; }
+  };
+
+  // Where row r of a group's queries lies in the batch.
+  struct Place {
+    int64_t batch;
+    int64_t head;
+    int64_t query;
+  };
+
+  struct Part {
+    OnlineSoftmax<T>* state;
+    T* values;
+  };
+
+  Scratch carve(char* workspace) const {
+    const int64_t rows = group_ * cpu::kFewBlock;
+    Arena arena(workspace);
+    Scratch s{};
+    s.value_stride = ceil_div(p_.value_dim, 16) * 16;
+    s.query = arena.take<T>(rows * p_.head_dim);
+    s.values = arena.take<T>(rows * s.value_stride);
+    s.state = arena.take<OnlineSoftmax<T>>(rows);
+    s.scores = arena.take<T>(kKeyTile);
+    return s;
+  }
+
+  Place place(const cpu::Item& item, int64_t kv_head, int64_t row) const {
+    const int64_t queries = length(item.queries);
+    return {item.row, kv_head * group_ + row / queries, item.queries.begin + row % queries};
+  }
+
+  void load_queries(const cpu::Item& item, int64_t kv_head, Scratch& s) const {
+    const T scale = static_cast<T>(p_.scale);
+    with_stored_type<T>(p_.query, [&](auto* data) {
+      for (int64_t r = 0; r < s.rows; ++r) {
+        const Place at = place(item, kv_head, r);
+        T* row = s.query + r * p_.head_dim;
+        load_values(data + row_offset(p_.query, at.batch, at.head, at.query), p_.head_dim, row);
+        scale_in_place(row, scale, p_.head_dim);
+      }
+    });
+    fill(s.values, T{0}, s.rows * s.value_stride);
+    for (int64_t r = 0; r < s.rows; ++r) s.state[r].reset();
+  }
+
+  template <class S>
+  void visit_chunk(const cpu::Item& item, int64_t kv_head, const S* keys, const S* values,
+                   Scratch& s) const {
+    for (int64_t key = item.keys.begin; key < item.keys.end; key += kKeyTile) {
+      const int64_t count = min_of(kKeyTile, item.keys.end - key);
+      const uint64_t key_bits = mask_.key_bits(item.row, key, count);
+      if (key_bits == 0) continue;
+      for (int64_t r = 0; r < s.rows; ++r) {
+        const Place at = place(item, kv_head, r);
+        uint64_t bits = key_bits & mask_.position_bits(at.query, key, count);
+        if (bits != 0) bits &= mask_.attn_bits(at.batch, at.head, at.query, key, count);
+        if (bits != 0) visit_tile(at, r, key, bits, keys, values, s);
+      }
+    }
+  }
+
+  template <class S>
+  void visit_tile(const Place& at, int64_t r, int64_t key, uint64_t bits, const S* keys,
+                  const S* values, Scratch& s) const {
+    constexpr int64_t kLanes = Vec<T>::kLanes;
+    const int64_t begin = __builtin_ctzll(bits);
+    const int64_t end = 64 - __builtin_clzll(bits);
+    const int64_t columns = ceil_div(end, kLanes) * kLanes;
+    const T* query = s.query + r * p_.head_dim;
+    const int64_t stride = p_.key.row_stride;
+    int64_t j = begin;
+    for (; j + 4 <= end; j += 4) {
+      dot_products<4>(query, keys + (key + j) * stride, stride, p_.head_dim, s.scores + j);
+    }
+    for (; j < end; ++j) {
+      dot_products<1>(query, keys + (key + j) * stride, stride, p_.head_dim, s.scores + j);
+    }
+    if (mask_.has_bias()) {
+      mask_.add_bias(at.batch, at.head, at.query, key + begin, end - begin, s.scores + begin);
+    }
+    if (bits != low_bits(columns)) hide_masked(s.scores, bits, columns);
+    const T factor = s.state[r].update(s.scores, columns);
+    if (factor != T{1}) scale_in_place(s.out(r), factor, p_.value_dim);
+    add_values(s.scores, bits, begin, end, values + key * p_.value.row_stride, s.out(r));
+  }
+
+  template <class S>
+  void add_values(const T* weights, uint64_t bits, int64_t begin, int64_t end, const S* values,
+                  T* out) const {
+    constexpr int kVectors = Vec<T>::kBlockVectors;
+    constexpr int64_t kLanes = Vec<T>::kLanes;
+    const int64_t stride = p_.value.row_stride;
+    int64_t d = 0;
+    for (; d + kVectors * kLanes <= p_.value_dim; d += kVectors * kLanes) {
+      add_visible_values<kVectors>(weights, bits, begin, end, values + d, stride, out + d);
+    }
+    for (; d + kLanes <= p_.value_dim; d += kLanes) {
+      add_visible_values<1>(weights, bits, begin, end, values + d, stride, out + d);
+    }
+    for (; d < p_.value_dim; ++d) {
+      for (int64_t j = begin; j < end; ++j) {
+        if (bits >> j & 1) out[d] += weights[j] * static_cast<T>(to_float(values[j * stride + d]));
+      }
+    }
+  }
+
+  void store(const Place& at, const OnlineSoftmax<T>& state, const T* values) const {
+    with_stored_type<T>(p_.out, [&](auto* data) {
+      store_scaled(values, state.normalizer(), p_.value_dim,
+                   data + row_offset(p_.out, at.batch, at.head, at.query));
+    });
+    if (p_.logsumexp == nullptr) return;
+    static_cast<T*>(p_.logsumexp)[flat(at)] = state.logsumexp();
+  }
+
+  int64_t flat(const Place& at) const {
+    return (at.batch * p_.heads + at.head) * p_.mask.queries + at.query;
+  }
+
+  Part part(const Place& at, int64_t chunk) const {
+    const int64_t size = static_cast<int64_t>(sizeof(OnlineSoftmax<T>)) +
+                         p_.value_dim * static_cast<int64_t>(sizeof(T));
+    char* begin = p_.workspace.shared + layout_.partials + (flat(at) * max_chunks_ + chunk) * size;
+    return {reinterpret_cast<OnlineSoftmax<T>*>(begin),
+            reinterpret_cast<T*>(begin + sizeof(OnlineSoftmax<T>))};
+  }
+
+  void store_parts(const cpu::Item& item, int64_t kv_head, const Scratch& s) const {
+    for (int64_t r = 0; r < s.rows; ++r) {
+      const Part p = part(place(item, kv_head, r), item.chunk);
+      *p.state = s.state[r];
+      memcpy(p.values, s.out(r), p_.value_dim * sizeof(T));
+    }
+  }
+
+  bool is_last_part(const cpu::Item& item, int64_t kv_head) const {
+    int32_t* counters = reinterpret_cast<int32_t*>(p_.workspace.shared + layout_.counters);
+    int32_t* done = counters + item.row * p_.kv_heads + kv_head;
+    return __atomic_add_fetch(done, 1, __ATOMIC_ACQ_REL) == item.chunks;
+  }
+
+  void merge_parts(const cpu::Item& item, int64_t kv_head, Scratch& s) const {
+    for (int64_t r = 0; r < s.rows; ++r) {
+      const Place at = place(item, kv_head, r);
+      OnlineSoftmax<T> total;
+      total.reset();
+      T* out = s.out(r);
+      fill(out, T{0}, p_.value_dim);
+      for (int64_t chunk = 0; chunk < item.chunks; ++chunk) {
+        const Part p = part(at, chunk);
+        T part_factor;
+        const T factor = total.merge(*p.state, &part_factor);
+        for (int64_t d = 0; d < p_.value_dim; ++d) {
+          out[d] = out[d] * factor + p.values[d] * part_factor;
+        }
+      }
+      store(at, total, out);
+    }
+  }
+
+  const AttentionParams& p_;
+  const MaskView& mask_;
+  int64_t group_;
+  cpu::SharedLayout layout_;
+  int64_t max_chunks_;
+};
+
+}  // namespace MASKED_ATTN_TARGET
+}  // namespace masked_attn

@@ -1,0 +1,211 @@
+// Many queries: each key tile is packed once and met by every query tile of the block.
+//
+//   for each key tile of the row:         64 keys, counted from the row's first visible key
+//     for each query tile of the block:   48 queries; skipped when nothing is visible
+//       scores = query tile x key tile; mask, online softmax; output += weights x values
+//
+// The surprise: a packed value tile that holds NaN or Inf and is only partly visible runs query by
+// query with the unseen rows as zeros, because 0 * NaN is NaN.
+#pragma once
+
+#include "online_softmax.h"
+#include "plan.h"
+#include "tile_product.h"
+#include "workspace.h"
+
+namespace masked_attn {
+inline namespace MASKED_ATTN_TARGET {
+
+template <class T>
+class TiledAttention {
+ public:
+  TiledAttention(const AttentionParams& params, const MaskView& mask, char* workspace)
+      : p_(params), mask_(mask), value_stride_(ceil_div(params.value_dim, 16) * 16) {
+    const int64_t rows = cpu::max_block_queries(p_.head_dim, p_.value_dim);
+    Arena arena(workspace);
+    query_ = arena.take<T>(rows * p_.head_dim);
+    out_ = arena.take<T>(rows * value_stride_);
+    state_ = arena.take<OnlineSoftmax<T>>(rows);
+    packed_key_ = arena.take<T>(kKeyTile * p_.head_dim);
+    packed_value_ = arena.take<T>(kKeyTile * value_stride_);
+    seen_value_ = arena.take<T>(kKeyTile * value_stride_);
+    scores_ = arena.take<T>(cpu::kQueryTile * kKeyTile);
+    row_ = arena.take<T>(p_.head_dim);
+    bits_ = arena.take<uint64_t>(cpu::kQueryTile);
+    // Packing leaves the padding alone.
+    fill(packed_key_, T{0}, kKeyTile * p_.head_dim);
+    fill(packed_value_, T{0}, kKeyTile * value_stride_);
+  }
+
+  // One block of queries of one head against all keys of its row.
+  void run(const cpu::Item& item, int64_t head) {
+    batch_ = item.row;
+    head_ = head;
+    kv_head_ = head / (p_.heads / p_.kv_heads);
+    queries_ = item.queries;
+    load_queries();
+    for (int64_t key = item.keys.begin; key < item.keys.end; key += kKeyTile) {
+      visit_key_tile(key, min_of(kKeyTile, item.keys.end - key));
+    }
+    store_output();
+  }
+
+ private:
+  void load_queries() {
+    const T scale = static_cast<T>(p_.scale);
+    with_stored_type<T>(p_.query, [&](auto* data) {
+      for (int64_t i = 0; i < length(queries_); ++i) {
+        T* row = query_ + i * p_.head_dim;
+        load_values(data + row_offset(p_.query, batch_, head_, queries_.begin + i), p_.head_dim,
+                    row);
+        scale_in_place(row, scale, p_.head_dim);
+      }
+    });
+    fill(out_, T{0}, length(queries_) * value_stride_);
+    for (int64_t i = 0; i < length(queries_); ++i) state_[i].reset();
+  }
+
+  void visit_key_tile(int64_t key, int64_t keys) {
+    const uint64_t key_bits = mask_.key_bits(batch_, key, keys);
+    if (key_bits == 0) return;
+    bool packed = false;
+    for (int64_t i = 0; i < length(queries_); i += cpu::kQueryTile) {
+      const int64_t rows = min_of(cpu::kQueryTile, length(queries_) - i);
+      const uint64_t seen = find_visible(i, rows, key, keys, key_bits);
+      if (seen == 0) continue;
+      if (!packed) pack_tile(key, keys);
+      packed = true;
+      // Keys behind the last one that any query of the tile sees are not computed at all.
+      visit_query_tile(i, rows, key, 64 - __builtin_clzll(seen));
+    }
+  }
+
+  // Fills `bits_` and returns the union of its words.
+  uint64_t find_visible(int64_t first, int64_t rows, int64_t key, int64_t keys,
+                        uint64_t key_bits) {
+    uint64_t seen = 0;
+    all_see_ = ~uint64_t{0};
+    for (int64_t i = 0; i < rows; ++i) {
+      const int64_t query = queries_.begin + first + i;
+      uint64_t bits = key_bits & mask_.position_bits(query, key, keys);
+      if (bits != 0) bits &= mask_.attn_bits(batch_, head_, query, key, keys);
+      bits_[i] = bits;
+      seen |= bits;
+      all_see_ &= bits;
+    }
+    return seen;
+  }
+
+  // Keys are transposed to [head_dim, 64], values copied to [64, value_stride].
+  void pack_tile(int64_t key, int64_t keys) {
+    with_stored_type<T>(p_.key, [&](auto* data) {
+      for (int64_t j = 0; j < keys; ++j) {
+        load_values(data + row_offset(p_.key, batch_, kv_head_, key + j), p_.head_dim, row_);
+        for (int64_t d = 0; d < p_.head_dim; ++d) packed_key_[d * kKeyTile + j] = row_[d];
+      }
+    });
+    with_stored_type<T>(p_.value, [&](auto* data) {
+      for (int64_t j = 0; j < keys; ++j) {
+        load_values(data + row_offset(p_.value, batch_, kv_head_, key + j), p_.value_dim,
+                    packed_value_ + j * value_stride_);
+      }
+    });
+    finite_ = all_finite(packed_value_, keys * value_stride_);
+  }
+
+  // x * 0 is NaN for NaN and Inf, and 0 for everything else.
+  static bool all_finite(const T* values, int64_t count) {
+    const Vec<T> zero = Vec<T>::broadcast(T{0});
+    Vec<T> sum = zero;
+    for (int64_t i = 0; i < count; i += Vec<T>::kLanes) {
+      sum = fma(Vec<T>::load(values + i), zero, sum);
+    }
+    return reduce_add(sum) == T{0};
+  }
+
+  void visit_query_tile(int64_t first, int64_t rows, int64_t key, int64_t used) {
+    const int64_t columns = ceil_div(used, Vec<T>::kLanes) * Vec<T>::kLanes;
+    const bool whole = used == columns && (~all_see_ & low_bits(used)) == 0;
+    tile_product<T>({query_ + first * p_.head_dim, p_.head_dim}, {packed_key_, kKeyTile}, rows,
+                    p_.head_dim, columns, {scores_, kKeyTile}, false);
+    for (int64_t i = 0; i < rows; ++i) {
+      if (bits_[i] == 0) {
+        fill(scores_ + i * kKeyTile, T{0}, columns);
+      } else {
+        soften(first + i, i, key, used, columns, whole);
+      }
+    }
+    add_values(first, rows, used);
+  }
+
+  // Scores of one query become weights.
+  void soften(int64_t row, int64_t i, int64_t key, int64_t used, int64_t columns, bool whole) {
+    T* scores = scores_ + i * kKeyTile;
+    if (mask_.has_bias()) {
+      mask_.add_bias(batch_, head_, queries_.begin + row, key, used, scores);
+    }
+    if (!whole) hide_masked(scores, bits_[i], columns);
+    const T factor = state_[row].update(scores, columns);
+    if (factor != T{1}) scale_in_place(out_ + row * value_stride_, factor, value_stride_);
+  }
+
+  void add_values(int64_t first, int64_t rows, int64_t used) {
+    const Matrix<T> out{out_ + first * value_stride_, value_stride_};
+    if (finite_ || (~all_see_ & low_bits(used)) == 0) {
+      tile_product<T>({scores_, kKeyTile}, {packed_value_, value_stride_}, rows, used,
+                      value_stride_, out, true);
+      return;
+    }
+    for (int64_t i = 0; i < rows; ++i) {
+      copy_seen_values(bits_[i], used);
+      tile_product<T>({scores_ + i * kKeyTile, kKeyTile}, {seen_value_, value_stride_}, 1, used,
+                      value_stride_, {out.data + i * out.stride, out.stride}, true);
+    }
+  }
+
+  void copy_seen_values(uint64_t bits, int64_t used) {
+    for (int64_t j = 0; j < used; ++j) {
+      T* row = seen_value_ + j * value_stride_;
+      if (bits >> j & 1) {
+        load_values(packed_value_ + j * value_stride_, value_stride_, row);
+      } else {
+        fill(row, T{0}, value_stride_);
+      }
+    }
+  }
+
+  void store_output() {
+    with_stored_type<T>(p_.out, [&](auto* data) {
+      for (int64_t i = 0; i < length(queries_); ++i) {
+        store_scaled(out_ + i * value_stride_, state_[i].normalizer(), p_.value_dim,
+                     data + row_offset(p_.out, batch_, head_, queries_.begin + i));
+      }
+    });
+    if (p_.logsumexp == nullptr) return;
+    T* logsumexp = static_cast<T*>(p_.logsumexp) +
+                   (batch_ * p_.heads + head_) * p_.mask.queries + queries_.begin;
+    for (int64_t i = 0; i < length(queries_); ++i) logsumexp[i] = state_[i].logsumexp();
+  }
+
+  const AttentionParams& p_;
+  const MaskView& mask_;
+  int64_t value_stride_;
+  T* query_;                 // [block, head_dim], scaled
+  T* out_;                   // [block, value_stride]
+  OnlineSoftmax<T>* state_;  // [block]
+  T* packed_key_;            // [head_dim, 64]
+  T* packed_value_;          // [64, value_stride]
+  T* seen_value_;            // [64, value_stride]
+  T* scores_;                // [48, 64]
+  T* row_;                   // [head_dim]
+  uint64_t* bits_;           // [48]
+  uint64_t all_see_ = 0;
+  bool finite_ = true;
+  int64_t batch_ = 0;
+  int64_t head_ = 0;
+  int64_t kv_head_ = 0;
+  Range queries_{0, 0};
+};
+
+}  // namespace MASKED_ATTN_TARGET
+}  // namespace masked_attn

@@ -1,0 +1,84 @@
+#include "isa.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+// Declares the doors of one set without putting them into the surrounding scope.
+#define MASKED_ATTN_DOORS(target)                    \
+  namespace masked_attn::target {                    \
+  int32_t attention(const AttentionParams&);         \
+  int32_t masked_softmax(const SoftmaxParams&);      \
+  int32_t expand_mask(const ExpandParams&);          \
+  int32_t append_cache(const AppendParams&);         \
+  }
+
+#define MASKED_ATTN_TABLE(target) \
+  {target::attention, target::masked_softmax, target::expand_mask, target::append_cache}
+
+MASKED_ATTN_DOORS(scalar)
+#if MASKED_ATTN_X86_SETS
+MASKED_ATTN_DOORS(avx2)
+MASKED_ATTN_DOORS(avx512)
+#endif
+
+namespace masked_attn::cpu {
+namespace {
+
+constexpr const char* kNames[kIsaCount] = {"scalar", "avx2", "avx512"};
+
+#if MASKED_ATTN_X86_SETS
+constexpr Kernels kKernels[kIsaCount] = {MASKED_ATTN_TABLE(scalar), MASKED_ATTN_TABLE(avx2),
+                                         MASKED_ATTN_TABLE(avx512)};
+#else
+constexpr Kernels kKernels[kIsaCount] = {MASKED_ATTN_TABLE(scalar), {}, {}};
+#endif
+
+// The compiler's own check also asks the operating system whether it saves the registers.
+bool cpu_runs(Isa isa) {
+#if MASKED_ATTN_X86_SETS
+  __builtin_cpu_init();
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                    __builtin_cpu_supports("f16c");
+  switch (isa) {
+    case Isa::kScalar:
+      return true;
+    case Isa::kAvx2:
+      return avx2;
+    case Isa::kAvx512:
+      return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+             __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+  }
+#endif
+  return isa == Isa::kScalar;
+}
+
+IsaSelection select() {
+  const char* requested = getenv("MASKED_ATTN_ISA");
+  if (requested != nullptr && requested[0] == '\0') requested = nullptr;
+  IsaSelection selection{nullptr, Isa::kScalar, requested};
+  for (int32_t i = 0; i < kIsaCount; ++i) {
+    const Isa isa = static_cast<Isa>(i);
+    const bool wanted = requested == nullptr || strcmp(requested, kNames[i]) == 0;
+    if (wanted && isa_supported(isa)) selection = {kernels_of(isa), isa, requested};
+  }
+  return selection;
+}
+
+}  // namespace
+
+const char* isa_name(Isa isa) { return kNames[static_cast<int32_t>(isa)]; }
+
+bool isa_built(Isa isa) { return kKernels[static_cast<int32_t>(isa)].attention != nullptr; }
+
+bool isa_supported(Isa isa) { return isa_built(isa) && cpu_runs(isa); }
+
+const Kernels* kernels_of(Isa isa) {
+  return isa_supported(isa) ? &kKernels[static_cast<int32_t>(isa)] : nullptr;
+}
+
+const IsaSelection& selected_isa() {
+  static const IsaSelection selection = select();
+  return selection;
+}
+
+}  // namespace masked_attn::cpu

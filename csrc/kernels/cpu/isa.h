@@ -1,0 +1,37 @@
+// The instruction sets of the CPU kernels: which this build has, which this CPU can run, which one
+// is used. `MASKED_ATTN_ISA` forces one; a set that can't be used is an error, never a quiet change.
+#pragma once
+
+#include "../params.h"
+
+namespace masked_attn::cpu {
+
+// From the lowest to the highest.
+enum class Isa : int32_t { kScalar, kAvx2, kAvx512 };
+constexpr int32_t kIsaCount = 3;
+
+struct Kernels {
+  int32_t (*attention)(const AttentionParams&);
+  int32_t (*masked_softmax)(const SoftmaxParams&);
+  int32_t (*expand_mask)(const ExpandParams&);
+  int32_t (*append_cache)(const AppendParams&);
+};
+
+const char* isa_name(Isa isa);
+bool isa_built(Isa isa);
+// Built, and the CPU and the operating system can run it.
+bool isa_supported(Isa isa);
+
+// The kernels of one set; null when it is not supported.
+const Kernels* kernels_of(Isa isa);
+
+struct IsaSelection {
+  const Kernels* kernels;  // null when MASKED_ATTN_ISA names a set that can't be used
+  Isa isa;
+  const char* requested;  // the value of MASKED_ATTN_ISA, null when it is not set
+};
+
+// Reads MASKED_ATTN_ISA at the first call and keeps the answer.
+const IsaSelection& selected_isa();
+
+}  // namespace masked_attn::cpu

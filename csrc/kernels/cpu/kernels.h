@@ -1,0 +1,18 @@
+// The doors of the CPU kernels: each exists once per instruction set, in a namespace of its name.
+// All return 0, or the error code of the caller's threads.
+#pragma once
+
+#include "../params.h"
+#include "../target.h"
+
+#define MASKED_ATTN_DECLARE_KERNELS(target)        \
+  inline namespace target {                        \
+  int32_t attention(const AttentionParams&);       \
+  int32_t masked_softmax(const SoftmaxParams&);    \
+  int32_t expand_mask(const ExpandParams&);        \
+  int32_t append_cache(const AppendParams&);       \
+  }
+
+namespace masked_attn {
+MASKED_ATTN_DECLARE_KERNELS(MASKED_ATTN_TARGET)
+}  // namespace masked_attn

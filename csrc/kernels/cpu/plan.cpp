@@ -1,0 +1,191 @@
+#include "plan.h"
+
+#include "../mask.h"
+
+namespace masked_attn::cpu {
+namespace {
+
+constexpr int64_t kAlignment = 64;
+// Query, output and packed tiles of one block should stay in the second-level cache.
+constexpr int64_t kBlockElements = 65536;
+
+int64_t aligned(int64_t bytes) { return ceil_div(bytes, kAlignment) * kAlignment; }
+
+int64_t compute_bytes(DType query) {
+  return query == DType::kFloat64 ? sizeof(double) : sizeof(float);
+}
+
+int64_t max_chunks(const MaskParams& mask) { return max_of(1, ceil_div(mask.keys, kKeyChunk)); }
+
+// Visible pairs by position alone, estimated at the middle of each query tile.
+int64_t pairs(const MaskView& mask, Range queries, Range keys) {
+  int64_t total = 0;
+  for (int64_t i = queries.begin; i < queries.end; i += kQueryTile) {
+    const int64_t count = min_of(kQueryTile, queries.end - i);
+    total += count * length(intersect(mask.position_range(i + count / 2), keys));
+  }
+  return total;
+}
+
+struct RowPlan {
+  Range keys;  // from the first to the last visible key
+  Path path;
+};
+
+RowPlan plan_row(const MaskView& mask, int64_t row) {
+  const Range keys = mask.row_range(row);
+  if (length(keys) == 0) return {{0, 0}, Path::kZero};
+  const bool few = mask.queries() <= kFewQueries || length(keys) <= kFewQueries;
+  return {keys, few ? Path::kFew : Path::kTiled};
+}
+
+class ItemWriter {
+ public:
+  explicit ItemWriter(Item* items) : items_(items) {}
+
+  void zero(int64_t row, Range queries) {
+    if (length(queries) > 0) items_[count_++] = {Path::kZero, row, queries, {0, 0}, 0, 1, 0};
+  }
+
+  void few(const MaskView& mask, int64_t row, Range queries, Range keys) {
+    const int64_t chunks = ceil_div(length(keys), kKeyChunk);
+    for (int64_t i = queries.begin; i < queries.end; i += kFewBlock) {
+      const Range block{i, min_of(i + kFewBlock, queries.end)};
+      for (int64_t c = 0; c < chunks; ++c) {
+        const int64_t begin = keys.begin + c * kKeyChunk;
+        const Range chunk{begin, min_of(begin + kKeyChunk, keys.end)};
+        const int64_t cost = length(chunk) + pairs(mask, block, chunk);
+        items_[count_++] = {Path::kFew, row, block, chunk, c, chunks, cost};
+      }
+    }
+  }
+
+  // Cuts at whole query tiles, into blocks of equal size.
+  void tiled(const MaskView& mask, int64_t row, Range queries, Range keys, int64_t block_queries) {
+    const int64_t tiles = ceil_div(length(queries), kQueryTile);
+    const int64_t blocks = ceil_div(tiles * kQueryTile, block_queries);
+    const int64_t step = ceil_div(tiles, max_of(blocks, 1)) * kQueryTile;
+    for (int64_t i = queries.begin; i < queries.end; i += step) {
+      const Range block{i, min_of(i + step, queries.end)};
+      items_[count_++] = {Path::kTiled, row, block, keys, 0, 1, pairs(mask, block, keys)};
+    }
+  }
+
+  int64_t count() const { return count_; }
+
+ private:
+  Item* items_;
+  int64_t count_ = 0;
+};
+
+void sift_down(Item* items, int64_t root, int64_t count) {
+  for (;;) {
+    int64_t child = 2 * root + 1;
+    if (child >= count) return;
+    if (child + 1 < count && items[child + 1].cost < items[child].cost) ++child;
+    if (items[root].cost <= items[child].cost) return;
+    const Item swapped = items[root];
+    items[root] = items[child];
+    items[child] = swapped;
+    root = child;
+  }
+}
+
+// Heap sort on a heap whose root is the cheapest: the result is costliest first.
+void sort_costliest_first(Item* items, int64_t count) {
+  for (int64_t i = count / 2 - 1; i >= 0; --i) sift_down(items, i, count);
+  for (int64_t last = count - 1; last > 0; --last) {
+    const Item cheapest = items[0];
+    items[0] = items[last];
+    items[last] = cheapest;
+    sift_down(items, 0, last);
+  }
+}
+
+}  // namespace
+
+int64_t max_block_queries(int64_t head_dim, int64_t value_dim) {
+  const int64_t tiles = kBlockElements / (max_of(head_dim + value_dim, 1) * kQueryTile);
+  return min_of(max_of(tiles, 1), 10) * kQueryTile;
+}
+
+int64_t plan_attention(const AttentionParams& params, Item* items) {
+  const MaskView mask(params.mask);
+  const int64_t block_queries = max_block_queries(params.head_dim, params.value_dim);
+  ItemWriter writer(items);
+  for (int64_t row = 0; row < params.batch; ++row) {
+    const RowPlan plan = plan_row(mask, row);
+    const Range queries = mask.seeing_queries(plan.keys);
+    writer.zero(row, {0, queries.begin});
+    writer.zero(row, {queries.end, mask.queries()});
+    if (plan.path == Path::kFew) writer.few(mask, row, queries, plan.keys);
+    if (plan.path == Path::kTiled) writer.tiled(mask, row, queries, plan.keys, block_queries);
+  }
+  sort_costliest_first(items, writer.count());
+  return writer.count();
+}
+
+void plan_rows(const MaskParams& params, int64_t batch, Range* rows) {
+  const MaskView mask(params);
+  for (int64_t row = 0; row < batch; ++row) rows[row] = mask.row_range(row);
+}
+
+SharedLayout shared_layout(const AttentionParams& params) {
+  const int64_t few_blocks = ceil_div(params.mask.queries, kFewBlock);
+  const int64_t per_row = 2 + max_of(few_blocks, max_chunks(params.mask));
+  SharedLayout layout{};
+  layout.item_capacity = params.batch * per_row;
+  layout.counters = aligned(layout.item_capacity * static_cast<int64_t>(sizeof(Item)));
+  layout.partials = layout.counters + aligned(params.batch * params.kv_heads * 4);
+  int64_t partial_bytes = 0;
+  if (params.mask.queries <= kFewQueries && max_chunks(params.mask) > 1) {
+    const int64_t slots =
+        params.batch * params.heads * params.mask.queries * max_chunks(params.mask);
+    partial_bytes = slots * (params.value_dim + 2) * compute_bytes(params.query.dtype);
+  }
+  layout.total = layout.partials + aligned(partial_bytes);
+  return layout;
+}
+
+WorkspaceSize attention_workspace(const AttentionParams& params) {
+  // The largest vector is 16 floats; rows of values are padded to it.
+  const int64_t value_stride = ceil_div(params.value_dim, 16) * 16;
+  const int64_t block = max_block_queries(params.head_dim, params.value_dim);
+  const int64_t few = kFewBlock * (params.kv_heads ? params.heads / params.kv_heads : 0);
+  const int64_t rows = max_of(block, few);
+  const int64_t elements = rows * (params.head_dim + value_stride + 2)    // query, output, state
+                           + kKeyTile * (params.head_dim + value_stride)  // packed tile
+                           + kKeyTile * value_stride                      // values with holes
+                           + kQueryTile * kKeyTile + params.head_dim;     // scores, one row
+  const int64_t bits = kQueryTile * static_cast<int64_t>(sizeof(uint64_t));
+  // Each part is rounded up to the alignment.
+  return {shared_layout(params).total,
+          aligned(elements * compute_bytes(params.query.dtype) + bits) + 16 * kAlignment};
+}
+
+WorkspaceSize softmax_workspace(const SoftmaxParams& params) {
+  const int64_t columns = ceil_div(params.mask.keys, kKeyTile) * kKeyTile + kKeyTile;
+  return {aligned(params.batch * static_cast<int64_t>(sizeof(Range))),
+          aligned(columns * compute_bytes(params.scores.dtype))};
+}
+
+VisiblePlan visible_plan(const MaskParams& params, int64_t row) {
+  const MaskView mask(params);
+  const RowPlan plan = plan_row(mask, row);
+  const Range queries = mask.seeing_queries(plan.keys);
+  VisiblePlan result{plan.keys, plan.path, 0, 0};
+  for (int64_t i = queries.begin; i < queries.end; i += kQueryTile) {
+    const int64_t last = min_of(i + kQueryTile, queries.end);
+    for (int64_t key = plan.keys.begin; key < plan.keys.end; key += kKeyTile) {
+      const int64_t count = min_of(kKeyTile, plan.keys.end - key);
+      uint64_t seen = 0;
+      for (int64_t query = i; query < last; ++query) seen |= mask.position_bits(query, key, count);
+      if (seen & mask.key_bits(row, key, count)) ++result.tiles_visited;
+    }
+  }
+  const int64_t all = ceil_div(params.queries, kQueryTile) * ceil_div(params.keys, kKeyTile);
+  result.tiles_skipped = max_of(all - result.tiles_visited, 0);
+  return result;
+}
+
+}  // namespace masked_attn::cpu

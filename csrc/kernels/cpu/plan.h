@@ -1,0 +1,59 @@
+// Who does what in attention: cuts a batch into items of similar cost by what is visible, and says
+// how much scratch memory they need. Compiled once, without the flags of any instruction set.
+#pragma once
+
+#include "../params.h"
+
+namespace masked_attn::cpu {
+
+// The tiled path works on tiles of this many queries, in blocks of at most `max_block_queries`.
+constexpr int64_t kQueryTile = 48;
+// The few-query path takes at most this many queries of a head at once.
+constexpr int64_t kFewBlock = kFewQueries;
+
+enum class Path : int32_t {
+  kZero,   // queries that see nothing
+  kFew,    // one pass over a chunk of keys for a few queries; one work unit per key head
+  kTiled,  // query tiles against packed key tiles; one work unit per head
+};
+
+struct Item {
+  Path path;
+  int64_t row;
+  Range queries;
+  Range keys;      // the chunk (few) or the row's whole visible range (tiled)
+  int64_t chunk;   // index of this chunk
+  int64_t chunks;  // chunks of the row
+  int64_t cost;    // about the number of visible (query, key) pairs per head
+};
+
+// Where the parts of the shared workspace begin, in bytes.
+struct SharedLayout {
+  int64_t item_capacity;
+  int64_t counters;
+  int64_t partials;
+  int64_t total;
+};
+
+int64_t max_block_queries(int64_t head_dim, int64_t value_dim);
+SharedLayout shared_layout(const AttentionParams& params);
+WorkspaceSize attention_workspace(const AttentionParams& params);
+WorkspaceSize softmax_workspace(const SoftmaxParams& params);
+
+// Fills `items`, the costliest first, and returns their number.
+int64_t plan_attention(const AttentionParams& params, Item* items);
+
+// Fills one range per batch row: from its first to its last visible key.
+void plan_rows(const MaskParams& mask, int64_t batch, Range* rows);
+
+// What the tiled path does with one batch row, for reports and pictures.
+struct VisiblePlan {
+  Range keys;
+  Path path;
+  int64_t tiles_visited;  // (query tile, key tile) pairs with something visible
+  int64_t tiles_skipped;
+};
+
+VisiblePlan visible_plan(const MaskParams& mask, int64_t row);
+
+}  // namespace masked_attn::cpu

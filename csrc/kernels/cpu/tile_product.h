@@ -1,0 +1,78 @@
+// A small matrix product in registers: C = A B, or C += A B. Each element of C is one chain of
+// multiply-adds in the order of the depth, whatever block it falls into: that is what makes a row's
+// bits independent of its neighbours.
+#pragma once
+
+#include "vec.h"
+
+namespace masked_attn {
+inline namespace MASKED_ATTN_TARGET {
+
+// Rows of one register block. Six rows by `kBlockVectors` vectors leave room for the operands in 16
+// (AVX2, SSE, NEON) and in 32 (AVX-512) registers.
+constexpr int64_t kBlockRows = 6;
+
+template <class T>
+struct Matrix {
+  T* data;
+  int64_t stride;
+};
+
+template <class T, int kRows, int kVectors>
+inline void block_product(Matrix<const T> a, Matrix<const T> b, int64_t depth, Matrix<T> c,
+                          bool accumulate) {
+  constexpr int64_t kLanes = Vec<T>::kLanes;
+  Vec<T> sums[kRows][kVectors];
+  for (int i = 0; i < kRows; ++i) {
+    for (int j = 0; j < kVectors; ++j) {
+      sums[i][j] = accumulate ? Vec<T>::load(c.data + i * c.stride + j * kLanes)
+                              : Vec<T>::broadcast(T{0});
+    }
+  }
+  for (int64_t k = 0; k < depth; ++k) {
+    Vec<T> right[kVectors];
+    for (int j = 0; j < kVectors; ++j) right[j] = Vec<T>::load(b.data + k * b.stride + j * kLanes);
+    for (int i = 0; i < kRows; ++i) {
+      const Vec<T> left = Vec<T>::broadcast(a.data[i * a.stride + k]);
+      for (int j = 0; j < kVectors; ++j) sums[i][j] = fma(left, right[j], sums[i][j]);
+    }
+  }
+  for (int i = 0; i < kRows; ++i) {
+    for (int j = 0; j < kVectors; ++j) sums[i][j].store(c.data + i * c.stride + j * kLanes);
+  }
+}
+
+template <class T, int kRows>
+inline void row_block_product(Matrix<const T> a, Matrix<const T> b, int64_t depth,
+                              int64_t columns, Matrix<T> c, bool accumulate) {
+  constexpr int kVectors = Vec<T>::kBlockVectors;
+  constexpr int64_t kColumns = kVectors * Vec<T>::kLanes;
+  int64_t j = 0;
+  for (; j + kColumns <= columns; j += kColumns) {
+    block_product<T, kRows, kVectors>(a, {b.data + j, b.stride}, depth, {c.data + j, c.stride},
+                                      accumulate);
+  }
+  for (; j < columns; j += Vec<T>::kLanes) {
+    block_product<T, kRows, 1>(a, {b.data + j, b.stride}, depth, {c.data + j, c.stride},
+                               accumulate);
+  }
+}
+
+// a: [rows, depth], b: [depth, columns], c: [rows, columns]; `columns` is a multiple of the vector
+// length.
+template <class T>
+inline void tile_product(Matrix<const T> a, Matrix<const T> b, int64_t rows, int64_t depth,
+                         int64_t columns, Matrix<T> c, bool accumulate) {
+  int64_t i = 0;
+  for (; i + kBlockRows <= rows; i += kBlockRows) {
+    row_block_product<T, kBlockRows>({a.data + i * a.stride, a.stride}, b, depth, columns,
+                                     {c.data + i * c.stride, c.stride}, accumulate);
+  }
+  for (; i < rows; ++i) {
+    row_block_product<T, 1>({a.data + i * a.stride, a.stride}, b, depth, columns,
+                            {c.data + i * c.stride, c.stride}, accumulate);
+  }
+}
+
+}  // namespace MASKED_ATTN_TARGET
+}  // namespace masked_attn

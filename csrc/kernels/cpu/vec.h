@@ -1,0 +1,104 @@
+// The vector of the instruction set that this file is compiled for: `Vec<float>`, `Vec<double>`.
+// Each set gives the primitives; what can be written with them is below, once.
+#pragma once
+
+#include <stdint.h>
+
+#if defined(__AVX512F__)
+#include "vec_avx512.h"
+#elif defined(__AVX2__)
+#include "vec_avx2.h"
+#else
+#include "vec_generic.h"
+#endif
+
+#include "../mask.h"
+
+namespace masked_attn {
+inline namespace MASKED_ATTN_TARGET {
+
+constexpr float kLog2e = 1.4426950408889634f;
+constexpr double kLn2 = 0.6931471805599453;
+
+inline float negative_infinity(float) { return -__builtin_inff(); }
+inline double negative_infinity(double) { return -__builtin_inf(); }
+
+// 2^x for x <= 0 (or NaN, which stays NaN); exactly 0 below the smallest normal result, because
+// denormals are slow and would let a masked batch differ from an unmasked one. The polynomial is the
+// minimax fit of 2^r on [-1/2, 1/2] with p(0) = 1; its relative error is 2.6e-9.
+inline Vec<float> exp2(Vec<float> x) {
+  const Vec<float> whole = round(x);
+  const Vec<float> rest = x - whole;
+  Vec<float> y = Vec<float>::broadcast(0x1.470b52p-13f);
+  y = fma(y, rest, Vec<float>::broadcast(0x1.5f7278p-10f));
+  y = fma(y, rest, Vec<float>::broadcast(0x1.3b2708p-7f));
+  y = fma(y, rest, Vec<float>::broadcast(0x1.c6ae72p-5f));
+  y = fma(y, rest, Vec<float>::broadcast(0x1.ebfbe2p-3f));
+  y = fma(y, rest, Vec<float>::broadcast(0x1.62e432p-1f));
+  y = fma(y, rest, Vec<float>::broadcast(1.0f));
+  return zero_if_less(scale_by_power_of_two(y, whole), x, Vec<float>::broadcast(-126.0f));
+}
+
+inline Vec<double> exp2(Vec<double> x) {
+  double lanes[Vec<double>::kLanes];
+  x.store(lanes);
+  for (double& lane : lanes) lane = lane < -1022.0 ? 0.0 : __builtin_exp2(lane);
+  return Vec<double>::load(lanes);
+}
+
+template <class T>
+inline T exp2_scalar(T x) {
+  T lanes[Vec<T>::kLanes];
+  exp2(Vec<T>::broadcast(x)).store(lanes);
+  return lanes[0];
+}
+
+// Converts `count` stored values to the type of computation.
+template <class S, class T>
+inline void load_values(const S* source, int64_t count, T* out) {
+  int64_t i = 0;
+  for (; i + Vec<T>::kLanes <= count; i += Vec<T>::kLanes) Vec<T>::load(source + i).store(out + i);
+  for (; i < count; ++i) out[i] = static_cast<T>(to_float(source[i]));
+}
+
+// Stores `factor * values` in the type of storage.
+template <class T, class S>
+inline void store_scaled(const T* values, T factor, int64_t count, S* out) {
+  const Vec<T> factors = Vec<T>::broadcast(factor);
+  int64_t i = 0;
+  for (; i + Vec<T>::kLanes <= count; i += Vec<T>::kLanes) {
+    (Vec<T>::load(values + i) * factors).store(out + i);
+  }
+  for (; i < count; ++i) from_float(values[i] * factor, out + i);
+}
+
+template <class T>
+inline void scale_in_place(T* values, T factor, int64_t count) {
+  store_scaled(values, factor, count, values);
+}
+
+template <class T>
+inline void fill(T* values, T value, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) values[i] = value;
+}
+
+// Calls `body(static_cast<S*>(data))` with the stored type S of a tensor that is computed in T.
+template <class T, class Body>
+inline void with_stored_type(const TensorView& view, const Body& body) {
+  if constexpr (sizeof(T) == sizeof(double)) {
+    body(static_cast<double*>(view.data));
+  } else if (view.dtype == DType::kFloat16) {
+    body(static_cast<Half*>(view.data));
+  } else if (view.dtype == DType::kBFloat16) {
+    body(static_cast<BFloat16*>(view.data));
+  } else {
+    body(static_cast<float*>(view.data));
+  }
+}
+
+inline int64_t row_offset(const TensorView& view, int64_t batch, int64_t head, int64_t row) {
+  return batch * view.batch_stride + head * view.head_stride + row * view.row_stride;
+}
+
+}  // namespace MASKED_ATTN_TARGET
+}  // namespace masked_attn

@@ -1,0 +1,97 @@
+// Vectors of 512 bits. Partial vectors do not exist here: buffers are padded, tails are scalar.
+#pragma once
+
+#include <immintrin.h>
+#include <stdint.h>
+
+#include "../half.h"
+
+namespace masked_attn {
+inline namespace MASKED_ATTN_TARGET {
+
+template <class T>
+struct Vec;
+
+template <>
+struct Vec<float> {
+  static constexpr int64_t kLanes = 16;
+  // The register block of tile_product.h: rows by vectors, chosen to fill the register file.
+  static constexpr int kBlockVectors = 4;
+  __m512 v;
+
+  static Vec broadcast(float x) { return {_mm512_set1_ps(x)}; }
+  static Vec load(const float* p) { return {_mm512_loadu_ps(p)}; }
+  static Vec load(const Half* p) {
+    return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
+  }
+  static Vec load(const BFloat16* p) {
+    const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16))};
+  }
+  void store(float* p) const { _mm512_storeu_ps(p, v); }
+  void store(Half* p) const {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                        _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+  }
+  void store(BFloat16* p) const {
+    const __m512i bits = _mm512_castps_si512(v);
+    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    const __m512i rounded =
+        _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+    const __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
+    const __m512i quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x400000));
+    const __m512i high = _mm512_srli_epi32(_mm512_mask_mov_epi32(rounded, nan, quiet), 16);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(high));
+  }
+};
+
+inline Vec<float> operator+(Vec<float> a, Vec<float> b) { return {_mm512_add_ps(a.v, b.v)}; }
+inline Vec<float> operator-(Vec<float> a, Vec<float> b) { return {_mm512_sub_ps(a.v, b.v)}; }
+inline Vec<float> operator*(Vec<float> a, Vec<float> b) { return {_mm512_mul_ps(a.v, b.v)}; }
+inline Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
+  return {_mm512_fmadd_ps(a.v, b.v, c.v)};
+}
+inline Vec<float> max(Vec<float> a, Vec<float> b) { return {_mm512_max_ps(a.v, b.v)}; }
+inline Vec<float> round(Vec<float> a) {
+  return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
+}
+inline Vec<float> scale_by_power_of_two(Vec<float> a, Vec<float> power) {
+  return {_mm512_scalef_ps(a.v, power.v)};
+}
+// 0 in the lanes where x < limit, else a.
+inline Vec<float> zero_if_less(Vec<float> a, Vec<float> x, Vec<float> limit) {
+  return {_mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x.v, limit.v, _CMP_NLT_UQ), a.v)};
+}
+// Lane i of a where bit i is set, else of b.
+inline Vec<float> select(uint64_t bits, Vec<float> a, Vec<float> b) {
+  return {_mm512_mask_mov_ps(b.v, static_cast<__mmask16>(bits), a.v)};
+}
+inline float reduce_max(Vec<float> a) { return _mm512_reduce_max_ps(a.v); }
+inline float reduce_add(Vec<float> a) { return _mm512_reduce_add_ps(a.v); }
+
+template <>
+struct Vec<double> {
+  static constexpr int64_t kLanes = 8;
+  static constexpr int kBlockVectors = 4;
+  __m512d v;
+
+  static Vec broadcast(double x) { return {_mm512_set1_pd(x)}; }
+  static Vec load(const double* p) { return {_mm512_loadu_pd(p)}; }
+  void store(double* p) const { _mm512_storeu_pd(p, v); }
+};
+
+inline Vec<double> operator+(Vec<double> a, Vec<double> b) { return {_mm512_add_pd(a.v, b.v)}; }
+inline Vec<double> operator-(Vec<double> a, Vec<double> b) { return {_mm512_sub_pd(a.v, b.v)}; }
+inline Vec<double> operator*(Vec<double> a, Vec<double> b) { return {_mm512_mul_pd(a.v, b.v)}; }
+inline Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) {
+  return {_mm512_fmadd_pd(a.v, b.v, c.v)};
+}
+inline Vec<double> max(Vec<double> a, Vec<double> b) { return {_mm512_max_pd(a.v, b.v)}; }
+inline Vec<double> select(uint64_t bits, Vec<double> a, Vec<double> b) {
+  return {_mm512_mask_mov_pd(b.v, static_cast<__mmask8>(bits), a.v)};
+}
+inline double reduce_max(Vec<double> a) { return _mm512_reduce_max_pd(a.v); }
+inline double reduce_add(Vec<double> a) { return _mm512_reduce_add_pd(a.v); }
+
+}  // namespace MASKED_ATTN_TARGET
+}  // namespace masked_attn

@@ -1,0 +1,118 @@
+// What operators hand to kernels: pointers, sizes, element strides. Knows no torch and owns nothing.
+#pragma once
+
+#include <stdint.h>
+
+namespace masked_attn {
+
+enum class DType : int32_t { kFloat32, kFloat64, kFloat16, kBFloat16, kBool };
+
+// The caller's threads: the exact type of torch's `torch_parallel_for`. Returns 0, or an error code.
+using ParallelFunc = void (*)(int64_t begin, int64_t end, void* context);
+using ParallelFor = int32_t (*)(int64_t begin, int64_t end, int64_t grain, ParallelFunc function,
+                                void* context);
+
+// Keys are visited in tiles of this many, counted from the first visible key of a batch row. One
+// tile's visibility fits one 64-bit word, bit j for key j of the tile.
+constexpr int64_t kKeyTile = 64;
+// A batch row takes the few-query path iff it has at most this many queries or visible keys, so that
+// a row alone and the same row padded take the same path.
+constexpr int64_t kFewQueries = 8;
+// The few-query path splits a row over its visible keys in chunks of this many, merged in order.
+constexpr int64_t kKeyChunk = 256;
+
+// Queries or keys from `begin` up to, not including, `end`; empty when end <= begin.
+struct Range {
+  int64_t begin;
+  int64_t end;
+};
+
+// A [batch, heads, rows, columns] tensor. The last dimension is contiguous.
+struct TensorView {
+  void* data;
+  DType dtype;
+  int64_t batch_stride;
+  int64_t head_stride;
+  int64_t row_stride;
+};
+
+// Everything that decides which query sees which key; `MaskView` (mask.h) reads it.
+struct MaskParams {
+  int64_t queries;
+  int64_t keys;
+  const uint8_t* key_mask;  // [batch, keys], null: every key may be seen
+  int64_t key_mask_strides[2];
+  const void* attn_mask;  // [batch, heads, queries, keys] with broadcast strides, null: none
+  DType attn_mask_dtype;
+  int64_t attn_mask_strides[4];
+  bool causal;
+  int64_t window;  // 0: no window
+};
+
+// Scratch memory, owned by the caller: one part that all workers share, one slice for each worker.
+struct Workspace {
+  char* shared;
+  char* workers;
+  int64_t worker_bytes;
+};
+
+struct WorkspaceSize {
+  int64_t shared_bytes;
+  int64_t worker_bytes;
+};
+
+struct Threads {
+  ParallelFor parallel_for;
+  int64_t count;
+};
+
+struct AttentionParams {
+  int64_t batch;
+  int64_t heads;
+  int64_t kv_heads;
+  int64_t head_dim;
+  int64_t value_dim;
+  TensorView out;    // [batch, heads, queries, value_dim]
+  void* logsumexp;   // [batch, heads, queries] contiguous, float (double for double), may be null
+  TensorView query;  // [batch, heads, queries, head_dim]
+  TensorView key;    // [batch, kv_heads, keys, head_dim]
+  TensorView value;  // [batch, kv_heads, keys, value_dim]
+  MaskParams mask;
+  double scale;
+  Workspace workspace;
+  Threads threads;
+};
+
+struct SoftmaxParams {
+  int64_t batch;
+  int64_t heads;
+  TensorView out;     // [batch, heads, queries, keys]
+  TensorView scores;  // [batch, heads, queries, keys]
+  MaskParams mask;
+  double scale;
+  Workspace workspace;
+  Threads threads;
+};
+
+struct ExpandParams {
+  int64_t batch;
+  void* out;  // [batch, queries, keys] contiguous
+  int64_t element_bytes;
+  uint64_t fill_bits;  // the masked value as it lies in memory; visible is all zero bits
+  MaskParams mask;
+  Threads threads;
+};
+
+// Copies `source` into `cache` at rows [position, position + rows).
+struct AppendParams {
+  int64_t batch;
+  int64_t heads;
+  int64_t rows;
+  int64_t columns;
+  int64_t position;
+  TensorView cache;
+  TensorView source;
+  Threads threads;
+};
+
+}  // namespace masked_attn
