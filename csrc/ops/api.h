@@ -1,0 +1,4 @@
+// Marks what the operator library exports.
+#pragma once
+
+#define MASKED_ATTN_API __attribute__((visibility("default")))

@@ -1,0 +1,45 @@
+// The checks that operators share. Each names the operator, the argument and the value found.
+// Order inside an operator: dtype, device, rank, shape, layout.
+#pragma once
+
+#include <ATen/ATen.h>
+
+namespace masked_attn::checks {
+
+using OptionalTensor = std::optional<at::Tensor>;
+
+// What a score matrix of an operator measures.
+struct Sizes {
+  c10::SymInt batch;
+  c10::SymInt heads;
+  c10::SymInt queries;
+  c10::SymInt keys;
+};
+
+// One argument of one operator, for messages.
+struct Argument {
+  const char* op;
+  const char* name;
+  const at::Tensor& tensor;
+};
+
+// True if the sizes are equal; a symbolic size gets a guard.
+bool same_size(const c10::SymInt& a, const c10::SymInt& b);
+
+// float32, float64, float16 or bfloat16.
+void is_supported_float(const Argument& argument);
+void has_dtype_of(const Argument& argument, const Argument& other);
+// The dtype of `other`, or float16/bfloat16 beside a float32 `other`.
+void has_storage_dtype_for(const Argument& argument, const Argument& other);
+void is_on_device_of(const Argument& argument, const Argument& other);
+void has_rank(const Argument& argument, int64_t rank);
+// `names` describes `sizes`, as "[batch, keys]".
+void has_shape(const Argument& argument, const char* names, c10::SymIntArrayRef sizes);
+
+// Both masks against the sizes of the scores, and the window.
+void masks_fit(const Argument& query, const OptionalTensor& key_mask,
+               const OptionalTensor& attn_mask, std::optional<int64_t> window, const Sizes& sizes);
+
+void scale_is_finite(const char* op, std::optional<double> scale);
+
+}  // namespace masked_attn::checks

@@ -1,0 +1,36 @@
+#include "../masked_softmax.h"
+
+#include <torch/library.h>
+
+#include "../../kernels/cpu/plan.h"
+#include "launch.h"
+
+namespace masked_attn::cpu {
+namespace {
+
+at::Tensor masked_softmax_cpu(const at::Tensor& scores, const std::optional<at::Tensor>& key_mask,
+                              const std::optional<at::Tensor>& attn_mask, bool causal,
+                              std::optional<int64_t> window, double scale) {
+  at::Tensor out = masked_softmax_meta(scores, key_mask, attn_mask, causal, window, scale);
+  if (out.numel() == 0) return out;
+  const at::Tensor rows = rows_contiguous(scores);
+  const std::optional<at::Tensor> full_mask = expand_attn_mask(attn_mask, scores.sizes());
+  SoftmaxParams params{};
+  params.batch = out.size(0);
+  params.heads = out.size(1);
+  params.out = view_of(out);
+  params.scores = view_of(rows);
+  params.mask = mask_params(key_mask, full_mask, out.size(2), out.size(3), causal, window);
+  params.scale = scale;
+  params.threads = torch_threads();
+  const Scratch scratch(softmax_workspace(params), params.threads);
+  params.workspace = scratch.workspace();
+  check_status("masked_softmax", kernels().masked_softmax(params));
+  return out;
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(masked_attn, CPU, m) { m.impl("masked_softmax", masked_softmax_cpu); }
+
+}  // namespace masked_attn::cpu

@@ -1,0 +1,184 @@
+"""The slow, obvious truth: each operator in a few eager lines, any device, any floating dtype.
+
+Nothing here is fast, and everything here builds the full ``[queries, keys]`` matrix. Tests compare
+the operators with these functions in float64; readers find here what the operators mean.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["cached_attention", "expand_mask", "masked_attention", "masked_softmax", "visible"]
+
+
+def position_visible(
+    queries: int,
+    keys: int,
+    *,
+    causal: bool = False,
+    window: int | None = None,
+    device: torch.device | None = None,
+) -> Tensor:
+    """Which key each query may see by position alone: bool ``[queries, keys]``."""
+    query_position = torch.arange(queries, device=device)[:, None] + (keys - queries)
+    key_position = torch.arange(keys, device=device)[None, :]
+    seen = torch.ones(queries, keys, dtype=torch.bool, device=device)
+    if causal:
+        seen &= key_position <= query_position
+    if window is not None:
+        seen &= key_position > query_position - window
+        if not causal:
+            seen &= key_position < query_position + window
+    return seen
+
+
+def visible(
+    batch: int,
+    heads: int,
+    queries: int,
+    keys: int,
+    *,
+    key_mask: Tensor | None = None,
+    attn_mask: Tensor | None = None,
+    causal: bool = False,
+    window: int | None = None,
+    device: torch.device | None = None,
+) -> Tensor:
+    """The one rule of visibility: bool ``[batch, heads, queries, keys]``, True = may be seen."""
+    seen = position_visible(queries, keys, causal=causal, window=window, device=device)
+    seen = seen.expand(batch, heads, queries, keys)
+    if key_mask is not None:
+        seen = seen & key_mask[:, None, None, :]
+    if attn_mask is not None:
+        if attn_mask.dtype == torch.bool:
+            seen = seen & attn_mask
+        else:
+            seen = seen & ~(attn_mask <= 0.5 * torch.finfo(attn_mask.dtype).min)
+    return seen
+
+
+def expand_mask(
+    mask: Tensor,
+    *,
+    dtype: torch.dtype,
+    query_length: int | None = None,
+    causal: bool = False,
+    window: int | None = None,
+    fill: float | None = None,
+) -> Tensor:
+    """Additive mask ``[batch, 1, queries, keys]``: 0 where visible, ``fill`` (-inf) elsewhere."""
+    batch, keys = mask.shape
+    queries = keys if query_length is None else query_length
+    key_mask = mask != 0
+    seen = visible(
+        batch, 1, queries, keys, key_mask=key_mask, causal=causal, window=window, device=mask.device
+    )
+    expanded = torch.zeros(seen.shape, dtype=dtype, device=mask.device)
+    return expanded.masked_fill(~seen, float("-inf") if fill is None else fill)
+
+
+def masked_softmax(
+    scores: Tensor,
+    *,
+    key_mask: Tensor | None = None,
+    attn_mask: Tensor | None = None,
+    causal: bool = False,
+    window: int | None = None,
+    scale: float = 1.0,
+) -> Tensor:
+    """``softmax(scale * scores + mask)`` over the visible keys; rows that see nothing are 0."""
+    weights, _ = _softmax_and_logsumexp(
+        scores * scale, key_mask=key_mask, attn_mask=attn_mask, causal=causal, window=window
+    )
+    return weights
+
+
+def masked_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    key_mask: Tensor | None = None,
+    attn_mask: Tensor | None = None,
+    causal: bool = False,
+    window: int | None = None,
+    scale: float | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Output ``[batch, heads, queries, value_dim]`` and log-sum-exp ``[batch, heads, queries]``."""
+    head_dim = query.shape[-1]
+    if scale is None:
+        scale = head_dim**-0.5 if head_dim else 1.0
+    groups = query.shape[1] // key.shape[1] if key.shape[1] else 1
+    key = key.to(query.dtype).repeat_interleave(groups, dim=1)
+    value = value.to(query.dtype).repeat_interleave(groups, dim=1)
+    weights, logsumexp = _softmax_and_logsumexp(
+        (query * scale) @ key.transpose(-1, -2),
+        key_mask=key_mask,
+        attn_mask=attn_mask,
+        causal=causal,
+        window=window,
+    )
+    return _product_of_seen(weights, value), logsumexp
+
+
+def cached_attention(
+    query: Tensor,
+    new_key: Tensor,
+    new_value: Tensor,
+    key_cache: Tensor,
+    value_cache: Tensor,
+    *,
+    position: int,
+    key_mask: Tensor | None = None,
+    attn_mask: Tensor | None = None,
+    window: int | None = None,
+    scale: float | None = None,
+) -> Tensor:
+    """Writes the new slots into the caches, then attends causally over ``position + queries`` keys."""
+    end = position + query.shape[2]
+    key_cache[:, :, position:end] = new_key.to(key_cache.dtype)
+    value_cache[:, :, position:end] = new_value.to(value_cache.dtype)
+    out, _ = masked_attention(
+        query,
+        key_cache[:, :, :end],
+        value_cache[:, :, :end],
+        key_mask=key_mask,
+        attn_mask=attn_mask,
+        causal=True,
+        window=window,
+        scale=scale,
+    )
+    return out
+
+
+def _softmax_and_logsumexp(
+    scores: Tensor,
+    *,
+    key_mask: Tensor | None,
+    attn_mask: Tensor | None,
+    causal: bool,
+    window: int | None,
+) -> tuple[Tensor, Tensor]:
+    seen = visible(
+        *scores.shape,
+        key_mask=key_mask,
+        attn_mask=attn_mask,
+        causal=causal,
+        window=window,
+        device=scores.device,
+    )
+    if attn_mask is not None and attn_mask.is_floating_point():
+        scores = scores + attn_mask.to(scores.dtype)
+    scores = scores.masked_fill(~seen, float("-inf"))
+    logsumexp = scores.logsumexp(dim=-1)
+    weights = scores.softmax(dim=-1).masked_fill(~seen, 0.0)
+    return weights, logsumexp
+
+
+def _product_of_seen(weights: Tensor, value: Tensor) -> Tensor:
+    """``weights @ value`` in which a weight of exactly 0 takes nothing, not even NaN, from value."""
+    if value.isfinite().all():
+        return weights @ value
+    products = weights[..., None] * value[..., None, :, :]
+    return products.masked_fill((weights == 0)[..., None], 0.0).sum(dim=-2)
