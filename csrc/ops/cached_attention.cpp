@@ -1,6 +1,5 @@
 #include "cached_attention.h"
 
-#include <ATen/MemoryOverlap.h>
 #include <torch/library.h>
 
 #include "checks.h"
@@ -39,9 +38,8 @@ void check_shapes(const Arguments& a) {
   checks::has_rank(a.key_cache, 4);
   checks::has_rank(a.value_cache, 4);
   const c10::SymInt batch = query.sym_size(0);
-  const c10::SymInt heads = query.sym_size(1);
   const c10::SymInt queries = query.sym_size(2);
-  const c10::SymInt kv_heads = a.new_key.tensor.sym_size(1);
+  const c10::SymInt kv_heads = a.new_value.tensor.sym_size(1);
   const c10::SymInt capacity = a.key_cache.tensor.sym_size(2);
   const c10::SymInt value_dim = a.new_value.tensor.sym_size(3);
   checks::has_shape(a.new_key, "[batch, kv_heads, queries, head_dim]",
@@ -52,10 +50,7 @@ void check_shapes(const Arguments& a) {
                     {batch, kv_heads, capacity, query.sym_size(3)});
   checks::has_shape(a.value_cache, "[batch, kv_heads, capacity, value_dim]",
                     {batch, kv_heads, capacity, value_dim});
-  const bool grouped = checks::same_size(kv_heads, 0) ? checks::same_size(heads, 0)
-                                                      : checks::same_size(heads % kv_heads, 0);
-  TORCH_CHECK(grouped, kOp, ": heads must be a multiple of kv_heads, got ", heads, " and ",
-              kv_heads);
+  checks::heads_are_grouped(a.query, a.new_key);
 }
 
 at::Tensor check_masks(const Arguments& a, const c10::SymInt& keys,
@@ -136,27 +131,14 @@ at::Tensor cached_attention_device_meta(const at::Tensor& query, const at::Tenso
                     {kOp, "value_cache", value_cache}};
   check_dtypes_and_devices(a);
   TORCH_CHECK(position.scalar_type() == at::kLong && position.dim() == 0, kOp,
-              ": position must be an int64 scalar tensor, got ", position.scalar_type(), " of ",
-              position.sym_sizes());
+              ": position must be an int64 scalar tensor, got ",
+              checks::dtype_name(position.scalar_type()), " of ", position.sym_sizes());
   checks::is_on_device_of({kOp, "position", position}, a.query);
   check_shapes(a);
   const c10::SymInt capacity = key_cache.sym_size(2);
   TORCH_CHECK(at_most(query.sym_size(2), capacity), kOp, ": ", query.sym_size(2),
               " queries go past the capacity of the cache, ", capacity);
   return check_masks(a, capacity, key_mask, attn_mask, window, scale);
-}
-
-void check_cache_memory(const at::Tensor& query, const at::Tensor& new_key,
-                        const at::Tensor& new_value, const at::Tensor& key_cache,
-                        const at::Tensor& value_cache) {
-  at::assert_no_internal_overlap(key_cache);
-  at::assert_no_internal_overlap(value_cache);
-  at::assert_no_overlap(key_cache, value_cache);
-  for (const at::Tensor* cache : {&key_cache, &value_cache}) {
-    at::assert_no_overlap(*cache, query);
-    at::assert_no_overlap(*cache, new_key);
-    at::assert_no_overlap(*cache, new_value);
-  }
 }
 
 TORCH_LIBRARY_IMPL(masked_attn, Meta, m) {

@@ -39,9 +39,4 @@ at::Tensor cached_attention_device_meta(const at::Tensor& query, const at::Tenso
                                         std::optional<int64_t> window,
                                         std::optional<double> scale);
 
-// The caches must not overlap themselves, each other, or what is read. Needs real memory.
-void check_cache_memory(const at::Tensor& query, const at::Tensor& new_key,
-                        const at::Tensor& new_value, const at::Tensor& key_cache,
-                        const at::Tensor& value_cache);
-
 }  // namespace masked_attn

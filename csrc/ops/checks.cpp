@@ -10,27 +10,6 @@ bool is_supported(at::ScalarType dtype) {
          dtype == at::kBFloat16;
 }
 
-// "long" and "half" say less than the names people type.
-std::string dtype_name(at::ScalarType dtype) {
-  switch (dtype) {
-    case at::kFloat:
-      return "float32";
-    case at::kDouble:
-      return "float64";
-    case at::kHalf:
-      return "float16";
-    case at::kLong:
-      return "int64";
-    case at::kInt:
-      return "int32";
-    default: {
-      std::string name = c10::toString(dtype);
-      for (char& c : name) c = static_cast<char>(std::tolower(c));
-      return name;
-    }
-  }
-}
-
 void is_bool_key_mask(const Argument& mask) {
   TORCH_CHECK(mask.tensor.scalar_type() == at::kBool, mask.op, ": ", mask.name,
               " must be bool (True = may be seen), got ", dtype_name(mask.tensor.scalar_type()),
@@ -61,6 +40,10 @@ void broadcasts_to(const Argument& mask, const Sizes& sizes) {
 }
 
 }  // namespace
+
+std::string dtype_name(at::ScalarType dtype) {
+  return std::string(c10::getDtypeNames(dtype).first);
+}
 
 bool same_size(const c10::SymInt& a, const c10::SymInt& b) {
   return a.sym_eq(b).guard_bool(__FILE__, __LINE__);
@@ -129,6 +112,15 @@ void masks_fit(const Argument& query, const OptionalTensor& key_mask,
   }
   TORCH_CHECK(!window.has_value() || *window >= 1, query.op,
               ": window must be at least 1 key, got ", window.value_or(0));
+}
+
+void heads_are_grouped(const Argument& query, const Argument& key) {
+  const c10::SymInt heads = query.tensor.sym_size(1);
+  const c10::SymInt kv_heads = key.tensor.sym_size(1);
+  const bool grouped = same_size(kv_heads, 0) ? same_size(heads, 0)
+                                              : same_size(heads % kv_heads, 0);
+  TORCH_CHECK(grouped, key.op, ": ", key.name, " has ", kv_heads,
+              " heads, which must divide the heads of ", query.name, ", ", heads);
 }
 
 void scale_is_finite(const char* op, std::optional<double> scale) {

@@ -26,6 +26,9 @@ struct Argument {
 // True if the sizes are equal; a symbolic size gets a guard.
 bool same_size(const c10::SymInt& a, const c10::SymInt& b);
 
+// "int64", as in Python.
+std::string dtype_name(at::ScalarType dtype);
+
 // float32, float64, float16 or bfloat16.
 void is_supported_float(const Argument& argument);
 void has_dtype_of(const Argument& argument, const Argument& other);
@@ -35,6 +38,9 @@ void is_on_device_of(const Argument& argument, const Argument& other);
 void has_rank(const Argument& argument, int64_t rank);
 // `names` describes `sizes`, as "[batch, keys]".
 void has_shape(const Argument& argument, const char* names, c10::SymIntArrayRef sizes);
+
+// The number of query heads is a multiple of the number of key heads.
+void heads_are_grouped(const Argument& query, const Argument& key);
 
 // Both masks against the sizes of the scores, and the window.
 void masks_fit(const Argument& query, const OptionalTensor& key_mask,

@@ -18,16 +18,12 @@ void check_shapes(const checks::Argument& q, const checks::Argument& k,
   checks::has_rank(q, 4);
   checks::has_rank(k, 4);
   checks::has_rank(v, 4);
-  const c10::SymInt heads = query.sym_size(1);
   const c10::SymInt kv_heads = key.sym_size(1);
   checks::has_shape(k, "[batch, kv_heads, keys, head_dim]",
                     {query.sym_size(0), kv_heads, key.sym_size(2), query.sym_size(3)});
   checks::has_shape(v, "[batch, kv_heads, keys, value_dim]",
                     {query.sym_size(0), kv_heads, key.sym_size(2), v.tensor.sym_size(3)});
-  const bool grouped = checks::same_size(kv_heads, 0) ? checks::same_size(heads, 0)
-                                                      : checks::same_size(heads % kv_heads, 0);
-  TORCH_CHECK(grouped, kOp, ": heads must be a multiple of kv_heads, got ", heads, " and ",
-              kv_heads);
+  checks::heads_are_grouped(q, k);
 }
 
 void check_dropout(double dropout_p) {

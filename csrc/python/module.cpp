@@ -36,10 +36,9 @@ std::vector<std::string> built_sets() {
 std::string selected_set() {
   const cpu::IsaSelection& selection = cpu::selected_isa();
   if (selection.kernels != nullptr) return cpu::isa_name(selection.isa);
-  std::string names;
-  for (const std::string& name : supported_sets()) names += (names.empty() ? "" : ", ") + name;
-  throw std::runtime_error(std::string("masked_attn: MASKED_ATTN_ISA=") + selection.requested +
-                           " can't be used here; this CPU and this build have: " + names);
+  char text[cpu::kIsaErrorBytes];
+  cpu::describe_isa_error(text);
+  throw std::runtime_error(text);
 }
 
 py::dict build_facts() {

@@ -88,7 +88,7 @@ def masked_softmax(
     scale: float = 1.0,
 ) -> Tensor:
     """``softmax(scale * scores + mask)`` over the visible keys; rows that see nothing are 0."""
-    weights, _ = _softmax_and_logsumexp(
+    weights, _, _ = _softmax_and_logsumexp(
         scores * scale, key_mask=key_mask, attn_mask=attn_mask, causal=causal, window=window
     )
     return weights
@@ -112,14 +112,11 @@ def masked_attention(
     groups = query.shape[1] // key.shape[1] if key.shape[1] else 1
     key = key.to(query.dtype).repeat_interleave(groups, dim=1)
     value = value.to(query.dtype).repeat_interleave(groups, dim=1)
-    weights, logsumexp = _softmax_and_logsumexp(
-        (query * scale) @ key.transpose(-1, -2),
-        key_mask=key_mask,
-        attn_mask=attn_mask,
-        causal=causal,
-        window=window,
+    scores = (query * scale) @ key.transpose(-1, -2)
+    weights, logsumexp, seen = _softmax_and_logsumexp(
+        scores, key_mask=key_mask, attn_mask=attn_mask, causal=causal, window=window
     )
-    return _product_of_seen(weights, value), logsumexp
+    return _product_of_seen(weights, value, seen), logsumexp
 
 
 def cached_attention(
@@ -159,7 +156,8 @@ def _softmax_and_logsumexp(
     attn_mask: Tensor | None,
     causal: bool,
     window: int | None,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Weights, log-sum-exp, and who sees whom."""
     seen = visible(
         *scores.shape,
         key_mask=key_mask,
@@ -173,12 +171,12 @@ def _softmax_and_logsumexp(
     scores = scores.masked_fill(~seen, float("-inf"))
     logsumexp = scores.logsumexp(dim=-1)
     weights = scores.softmax(dim=-1).masked_fill(~seen, 0.0)
-    return weights, logsumexp
+    return weights, logsumexp, seen
 
 
-def _product_of_seen(weights: Tensor, value: Tensor) -> Tensor:
-    """``weights @ value`` in which a weight of exactly 0 takes nothing, not even NaN, from value."""
+def _product_of_seen(weights: Tensor, value: Tensor, seen: Tensor) -> Tensor:
+    """``weights @ value`` that takes nothing, not even ``0 * NaN``, from values not seen."""
     if value.isfinite().all():
         return weights @ value
     products = weights[..., None] * value[..., None, :, :]
-    return products.masked_fill((weights == 0)[..., None], 0.0).sum(dim=-2)
+    return products.masked_fill(~seen[..., None], 0.0).sum(dim=-2)

@@ -25,13 +25,13 @@ inline void dot_products(const T* query, const S* keys, int64_t stride, int64_t 
       sums[j] = fma(left, Vec<T>::load(keys + j * stride + d), sums[j]);
     }
   }
-  for (int j = 0; j < kKeys; ++j) {
-    T tail = T{0};
-    for (int64_t e = d; e < head_dim; ++e) {
-      tail += query[e] * static_cast<T>(to_float(keys[j * stride + e]));
+  if (d < head_dim) {
+    const Vec<T> left = load_first<T>(query + d, head_dim - d);
+    for (int j = 0; j < kKeys; ++j) {
+      sums[j] = fma(left, load_first<T>(keys + j * stride + d, head_dim - d), sums[j]);
     }
-    scores[j] = reduce_add(sums[j]) + tail;
   }
+  for (int j = 0; j < kKeys; ++j) scores[j] = reduce_add(sums[j]);
 }
 
 // out += weights[j] * values[j] over the visible j in [begin, end), in the order of the keys.
@@ -188,11 +188,14 @@ class FewQueryAttention {
     for (; d + kLanes <= p_.value_dim; d += kLanes) {
       add_visible_values<1>(weights, bits, begin, end, values + d, stride, out + d);
     }
-    for (; d < p_.value_dim; ++d) {
-      for (int64_t j = begin; j < end; ++j) {
-        if (bits >> j & 1) out[d] += weights[j] * static_cast<T>(to_float(values[j * stride + d]));
-      }
+    if (d == p_.value_dim) return;
+    Vec<T> sum = Vec<T>::load(out + d);
+    for (int64_t j = begin; j < end; ++j) {
+      if (!(bits >> j & 1)) continue;
+      const Vec<T> value = load_first<T>(values + j * stride + d, p_.value_dim - d);
+      sum = fma(Vec<T>::broadcast(weights[j]), value, sum);
     }
+    sum.store(out + d);
   }
 
   void store(const Place& at, const OnlineSoftmax<T>& state, const T* values) const {

@@ -81,4 +81,20 @@ const IsaSelection& selected_isa() {
   return selection;
 }
 
+void describe_isa_error(char (&text)[kIsaErrorBytes]) {
+  text[0] = '\0';
+  const auto append = [&](const char* part) {
+    strncat(text, part, kIsaErrorBytes - strlen(text) - 1);
+  };
+  const char* requested = selected_isa().requested;
+  append("masked_attn: MASKED_ATTN_ISA=");
+  append(requested != nullptr ? requested : "");
+  append(" can't be used here; this CPU and this build have: ");
+  for (int32_t i = 0; i < kIsaCount; ++i) {
+    if (!isa_supported(static_cast<Isa>(i))) continue;
+    append(i == 0 ? "" : ", ");
+    append(kNames[i]);
+  }
+}
+
 }  // namespace masked_attn::cpu

@@ -34,4 +34,8 @@ struct IsaSelection {
 // Reads MASKED_ATTN_ISA at the first call and keeps the answer.
 const IsaSelection& selected_isa();
 
+// Writes into `text` why the requested set can't be used and which can.
+constexpr int64_t kIsaErrorBytes = 256;
+void describe_isa_error(char (&text)[kIsaErrorBytes]);
+
 }  // namespace masked_attn::cpu

@@ -53,6 +53,14 @@ inline T exp2_scalar(T x) {
   return lanes[0];
 }
 
+// The first `count` lanes from memory, 0 in the others; nothing behind them is read.
+template <class T, class S>
+inline Vec<T> load_first(const S* source, int64_t count) {
+  T lanes[Vec<T>::kLanes] = {};
+  for (int64_t i = 0; i < count; ++i) lanes[i] = static_cast<T>(to_float(source[i]));
+  return Vec<T>::load(lanes);
+}
+
 // Converts `count` stored values to the type of computation.
 template <class S, class T>
 inline void load_values(const S* source, int64_t count, T* out) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "attend.h"
+#include "cache_memory.h"
 #include "launch.h"
 
 namespace masked_attn::cpu {
@@ -27,18 +28,10 @@ void append(const at::Tensor& source, at::Tensor& cache, int64_t position) {
   check_status(kOp, kernels().append_cache(params));
 }
 
-// A cache is written in place, so it can't be replaced by a copy with contiguous rows.
-void check_rows(const char* name, const at::Tensor& cache) {
-  TORCH_CHECK(cache.size(-1) <= 1 || cache.stride(-1) == 1, kOp, ": the last dimension of ", name,
-              " must be contiguous, got strides ", cache.strides());
-}
-
 void append_and_attend(const at::Tensor& query, const at::Tensor& new_key,
                        const at::Tensor& new_value, at::Tensor& key_cache,
                        at::Tensor& value_cache, int64_t position, const AttendOptions& options,
                        at::Tensor& out) {
-  check_rows("key_cache", key_cache);
-  check_rows("value_cache", value_cache);
   check_cache_memory(query, new_key, new_value, key_cache, value_cache);
   append(new_key, key_cache, position);
   append(new_value, value_cache, position);

@@ -29,8 +29,11 @@ void* kept_memory(int64_t bytes) {
 
 const Kernels& kernels() {
   const IsaSelection& selection = selected_isa();
-  TORCH_CHECK(selection.kernels != nullptr, "masked_attn: MASKED_ATTN_ISA=", selection.requested,
-              " is not an instruction set that this CPU and this build have");
+  if (selection.kernels == nullptr) {
+    char text[kIsaErrorBytes];
+    describe_isa_error(text);
+    TORCH_CHECK(false, text);
+  }
   return *selection.kernels;
 }
 
