@@ -1,0 +1,186 @@
+"""``attn_implementation="masked_attn"`` for every transformers model on the attention interface.
+
+Two functions go under one name. Without the mask function every layer would get no mask at all and
+nobody would notice, so importing this file registers both and checks that both are there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import (
+    bidirectional_mask_function,
+    causal_mask_function,
+    sdpa_mask,
+)
+
+from ..functional import masked_attention
+from .versions import require_parameters
+from .visibility import Visibility, textbook_attention, wants_grad
+
+try:
+    from transformers.utils.output_capturing import _active_collector
+except ImportError:
+    _active_collector = None
+
+__all__ = ["NAME", "attention_forward", "make_mask", "register_attention"]
+
+NAME = "masked_attn"
+
+# They change the result of attention and the operators do not know them.
+UNSUPPORTED = ("softcap", "s_aux", "position_bias", "head_mask", "cache")
+
+
+def register_attention() -> None:
+    """Register the attention function and the mask function; twice is once."""
+    mask_parameters = ("q_length", "kv_length", "q_offset", "kv_offset", "allow_is_causal_skip")
+    require_parameters(sdpa_mask, mask_parameters, "sdpa_mask")
+    AttentionInterface.register(NAME, attention_forward)
+    AttentionMaskInterface.register(NAME, make_mask)
+    if AttentionInterface()[NAME] is not attention_forward:
+        raise RuntimeError("masked_attn: the attention function could not be registered")
+    if AttentionMaskInterface()[NAME] is not make_mask:
+        raise RuntimeError("masked_attn: the mask function could not be registered")
+
+
+def make_mask(
+    batch_size: int,
+    q_length: int,
+    kv_length: int,
+    q_offset: int | Tensor = 0,
+    kv_offset: int = 0,
+    mask_function: Callable[..., Any] = causal_mask_function,
+    attention_mask: Tensor | None = None,
+    allow_is_causal_skip: bool = True,
+    allow_is_bidirectional_skip: bool = False,
+    **kwargs: Any,
+) -> Tensor | None:
+    """The mask that transformers hands to every layer, left unexpanded where that says enough.
+
+    Returns:
+        None (no padding: plain causal or full attention), bool ``[batch, seen + queries]`` (causal
+        besides), or bool ``[batch, 1, queries, keys]`` (says all that is visible).
+    """
+    seen = _host_int(q_offset)
+    if mask_function is causal_mask_function and kv_offset == 0 and seen is not None:
+        shape = (batch_size, seen + q_length)
+        if attention_mask is None:
+            whole = seen + q_length == kv_length and q_length in (1, kv_length)
+            if whole and allow_is_causal_skip:
+                return None
+            return torch.ones(shape, dtype=torch.bool, device=kwargs.get("device"))
+        if attention_mask.shape == shape:
+            return attention_mask
+    plain = mask_function is bidirectional_mask_function and kv_offset == 0
+    if plain and attention_mask is not None and attention_mask.shape == (batch_size, kv_length):
+        return attention_mask[:, None, None, :].expand(-1, -1, q_length, -1)
+    mask: Tensor | None = sdpa_mask(
+        batch_size=batch_size,
+        q_length=q_length,
+        kv_length=kv_length,
+        q_offset=q_offset,
+        kv_offset=kv_offset,
+        mask_function=mask_function,
+        attention_mask=attention_mask,
+        allow_is_causal_skip=allow_is_causal_skip and q_length == kv_length,
+        allow_is_bidirectional_skip=allow_is_bidirectional_skip,
+        **kwargs,
+    )
+    return mask
+
+
+def attention_forward(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    is_causal: bool | None = None,
+    sliding_window: int | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """Attention of one layer: ``masked_attention``, or torch's own where a gradient is needed.
+
+    Args:
+        module: the attention module; its ``is_causal`` counts when there is no mask.
+        query: ``[batch, heads, queries, head_dim]``.
+        key: ``[batch, kv_heads, keys, head_dim]``.
+        value: ``[batch, kv_heads, keys, value_dim]``.
+        attention_mask: what the mask function returned, or a 4-D mask of the caller.
+        dropout: dropout of the weights (then torch's own attention runs).
+        scaling: factor of the scores; ``None`` means ``head_dim ** -0.5``.
+        is_causal: overrides that of the module.
+        sliding_window: counts unless a 4-D mask says all.
+
+    Returns:
+        ``[batch, queries, heads, value_dim]``, and the weights when attentions are asked for.
+
+    Raises:
+        ValueError: an argument that changes the result and is not supported.
+    """
+    _refuse_unsupported(kwargs)
+    causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
+    seen = _visibility(attention_mask, key, causal, sliding_window)
+    key, value = key[:, :, : seen.keys], value[:, :, : seen.keys]
+    if kwargs.get("output_attentions") or _attentions_are_collected():
+        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+        out, weights = textbook_attention(query, key, value, seen, scale=scale, dropout=dropout)
+        return out.transpose(1, 2).contiguous(), weights
+    if dropout > 0.0 or wants_grad(query, key, value, seen.attn_mask):
+        out, _ = sdpa_attention_forward(
+            module,
+            query,
+            key,
+            value,
+            seen.dense(query),
+            dropout=dropout,
+            scaling=scaling,
+            is_causal=seen.causal,
+        )
+        return out, None
+    out = masked_attention(query, key, value, scale=scaling, **seen.arguments())
+    return out.transpose(1, 2).contiguous(), None
+
+
+def _visibility(mask: Tensor | None, key: Tensor, causal: bool, window: int | None) -> Visibility:
+    batch, keys = key.shape[0], key.shape[2]
+    if mask is None:
+        return Visibility(keys=keys, causal=bool(causal), window=window)
+    if mask.ndim == 2:
+        return Visibility(keys=mask.shape[1], key_mask=mask, causal=True, window=window)
+    if mask.ndim == 4:
+        return Visibility.of_4d(mask, batch, keys)
+    raise ValueError(f"masked_attn: attention_mask must be 2-D or 4-D, got {list(mask.shape)}")
+
+
+def _host_int(length: int | Tensor) -> int | None:
+    """The length when the host knows it without waiting for a device."""
+    if not isinstance(length, Tensor):
+        return length
+    on_host = length.device.type == "cpu" and not torch.compiler.is_compiling()
+    return int(length) if on_host else None
+
+
+def _refuse_unsupported(kwargs: dict[str, Any]) -> None:
+    for name in UNSUPPORTED:
+        if kwargs.get(name) is not None:
+            raise ValueError(
+                f'attn_implementation="masked_attn" does not support {name}; '
+                'use attn_implementation="eager" for this model'
+            )
+
+
+def _attentions_are_collected() -> bool:
+    """Some models (GPT-2) do not tell their layers that attentions are collected."""
+    collected = _active_collector.get() if _active_collector is not None else None
+    return any(name.endswith("attentions") for name in collected or ())
+
+
+register_attention()

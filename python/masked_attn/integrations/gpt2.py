@@ -1,0 +1,126 @@
+"""GPT-2's attention on the operators: a subclass that shares everything with the original module.
+
+The masks arrive as a plan, made once per forward of the model. Without a plan the stock code runs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, EncoderDecoderCache
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.models.gpt2.modeling_gpt2 import GPT2Attention
+
+from ..functional import cached_attention, masked_attention
+from .cache import KVCache
+from .plan import STOCK, AttentionPlan
+from .visibility import Visibility, textbook_attention, wants_grad
+
+__all__ = ["MaskedGPT2Attention"]
+
+
+class MaskedGPT2Attention(GPT2Attention):
+    """``GPT2Attention`` whose self-attention runs on the operators of masked_attn."""
+
+    @classmethod
+    def sharing(cls, original: GPT2Attention) -> MaskedGPT2Attention:
+        """A module that is ``original`` in all but its class: one ``__dict__`` for both."""
+        shared = cls.__new__(cls)
+        object.__setattr__(shared, "__dict__", original.__dict__)
+        return shared
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        past_key_values: Cache | None = None,
+        attention_mask: Tensor | None = None,
+        *args: Any,
+        masked_attn_plan: AttentionPlan | None = None,
+        **kwargs: Any,
+    ) -> tuple[Tensor, Tensor | None]:
+        """As in ``GPT2Attention``; ``masked_attn_plan`` takes the place of ``attention_mask``."""
+        if masked_attn_plan is None:
+            stock = super().forward
+            out, weights = stock(hidden_states, past_key_values, attention_mask, *args, **kwargs)
+            return out, weights
+        query, key, value = self._heads(hidden_states)
+        out, weights = self._attend(query, key, value, past_key_values, masked_attn_plan)
+        out = out.transpose(1, 2).reshape(hidden_states.shape)
+        return self.resid_dropout(self.c_proj(out)), weights
+
+    def _heads(self, hidden_states: Tensor) -> tuple[Tensor, ...]:
+        parts = self.c_attn(hidden_states).split(self.split_size, dim=2)
+        return tuple(p.unflatten(2, (-1, self.head_dim)).transpose(1, 2) for p in parts)
+
+    def _attend(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        past_key_values: Cache | None,
+        plan: AttentionPlan,
+    ) -> tuple[Tensor, Tensor | None]:
+        """``[batch, heads, queries, head_dim]``, and the weights if they are asked for."""
+        seen, cache = plan.seen, _self_attention_cache(past_key_values)
+        textbook = plan.output_attentions or not plan.fused
+        grad = wants_grad(query) or _cache_wants_grad(cache, self.layer_idx)
+        dropout = self.attn_dropout.p if self.training else 0.0
+        plain = not textbook and not grad and dropout == 0.0
+        # cached_attention is always causal; one query sees every key either way.
+        if plain and isinstance(cache, KVCache) and (seen.causal or query.shape[2] == 1):
+            plan.paths[self.layer_idx] = "cached_attention"
+            return self._attend_in_place(query, key, value, cache, seen), None
+        if cache is not None:
+            key, value = cache.update(key, value, self.layer_idx)
+        key, value = key[:, :, : seen.keys], value[:, :, : seen.keys]
+        if textbook:
+            plan.paths[self.layer_idx] = "textbook"
+            upcast = self.reorder_and_upcast_attn
+            return textbook_attention(
+                query, key, value, seen, scale=self.scaling, dropout=dropout, upcast=upcast
+            )
+        if plain:
+            plan.paths[self.layer_idx] = "masked_attention"
+            return masked_attention(query, key, value, scale=self.scaling, **seen.arguments()), None
+        plan.paths[self.layer_idx] = STOCK
+        out, _ = sdpa_attention_forward(
+            self,
+            query,
+            key,
+            value,
+            seen.dense(query),
+            dropout=dropout,
+            scaling=self.scaling,
+            is_causal=seen.causal,
+        )
+        return out.transpose(1, 2), None
+
+    def _attend_in_place(
+        self, query: Tensor, key: Tensor, value: Tensor, cache: KVCache, seen: Visibility
+    ) -> Tensor:
+        key_cache, value_cache, position = cache.reserve(key, value, self.layer_idx)
+        out = cached_attention(
+            query,
+            key,
+            value,
+            key_cache,
+            value_cache,
+            position=position,
+            key_mask=seen.key_mask,
+            attn_mask=seen.attn_mask,
+            scale=self.scaling,
+        )
+        cache.advance(query.shape[2], self.layer_idx)
+        return out
+
+
+def _self_attention_cache(cache: Cache | None) -> Cache | None:
+    return cache.self_attention_cache if isinstance(cache, EncoderDecoderCache) else cache
+
+
+def _cache_wants_grad(cache: Cache | None, layer_idx: int) -> bool:
+    if not torch.is_grad_enabled() or cache is None or layer_idx >= len(cache.layers):
+        return False
+    return wants_grad(getattr(cache.layers[layer_idx], "keys", None))

@@ -1,0 +1,121 @@
+"""What the queries of one layer may see, in the words of the operators, and the textbook path."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..functional import expand_mask, masked_softmax
+from ..reference import visible
+
+__all__ = ["Visibility", "textbook_attention", "wants_grad"]
+
+
+@dataclass(frozen=True)
+class Visibility:
+    """Masks of one attention call.
+
+    Attributes:
+        keys: only the first ``keys`` slots of the keys count (a static cache hands over all slots).
+        key_mask: bool ``[batch, keys]``, True = may be seen.
+        attn_mask: bool or float, broadcastable to ``[batch, heads, queries, keys]``.
+        causal: bottom-right aligned causal mask.
+        window: sliding window, in keys.
+    """
+
+    keys: int
+    key_mask: Tensor | None = None
+    attn_mask: Tensor | None = None
+    causal: bool = False
+    window: int | None = None
+
+    @classmethod
+    def of_4d(cls, mask: Tensor, batch: int, keys: int) -> Visibility:
+        """A ``[batch, heads, queries, keys]`` mask says all that is visible, causality included."""
+        same_for_all = mask.shape[1] == 1 and (mask.shape[2] == 1 or mask.stride(2) == 0)
+        if mask.dtype == torch.bool and same_for_all and mask.shape[0] == batch:
+            return cls(keys=keys, key_mask=mask[:, 0, 0, :])
+        return cls(keys=keys, attn_mask=mask)
+
+    def arguments(self) -> dict[str, Any]:
+        """Keywords of ``masked_attention``."""
+        masks = {"key_mask": self.key_mask, "attn_mask": self.attn_mask}
+        return {**masks, "causal": self.causal, "window": self.window}
+
+    def additive(self, query: Tensor) -> Tensor:
+        """The masks as one tensor to add to the scores of ``query``."""
+        fill = torch.finfo(query.dtype).min
+        if self.attn_mask is not None:
+            if self.attn_mask.dtype != torch.bool:
+                return self.attn_mask
+            return torch.zeros_like(self.attn_mask, dtype=query.dtype).masked_fill(
+                ~self.attn_mask, fill
+            )
+        key_mask = self.key_mask
+        if key_mask is None:
+            key_mask = torch.ones(query.shape[0], self.keys, dtype=torch.bool, device=query.device)
+        return expand_mask(
+            key_mask,
+            dtype=query.dtype,
+            query_length=query.shape[2],
+            causal=self.causal,
+            window=self.window,
+            fill=fill,
+        )
+
+    def dense(self, query: Tensor) -> Tensor | None:
+        """The masks as scaled_dot_product_attention takes them; None where its flag says enough."""
+        queries = query.shape[2]
+        aligned = not self.causal or queries in (1, self.keys)
+        if self.attn_mask is not None:
+            return self.attn_mask
+        if self.key_mask is None and self.window is None and aligned:
+            return None
+        shape = (query.shape[0], 1, queries, self.keys)
+        return visible(*shape, device=query.device, **self.arguments())
+
+
+def wants_grad(*tensors: Tensor | None) -> bool:
+    """Whether autograd records what is computed from ``tensors``."""
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+
+
+def textbook_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    seen: Visibility,
+    *,
+    scale: float,
+    dropout: float = 0.0,
+    upcast: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Attention step by step: scores, expanded mask, softmax, product.
+
+    Args:
+        query: ``[batch, heads, queries, head_dim]``.
+        key: ``[batch, kv_heads, keys, head_dim]``.
+        value: ``[batch, kv_heads, keys, value_dim]``.
+        seen: the masks.
+        scale: factor of the scores.
+        dropout: probability of dropping a weight.
+        upcast: compute scores and softmax in float32.
+
+    Returns:
+        ``[batch, heads, queries, value_dim]`` and the weights ``[batch, heads, queries, keys]``.
+    """
+    groups = query.shape[1] // key.shape[1]
+    key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+    if upcast:
+        query, key = query.float(), key.float()
+    scores = query @ key.transpose(-1, -2)
+    mask = seen.additive(query)
+    if wants_grad(scores, mask):
+        weights = torch.softmax(scores * scale + mask, dim=-1)
+    else:
+        weights = masked_softmax(scores, attn_mask=mask, scale=scale)
+    weights = torch.nn.functional.dropout(weights.to(value.dtype), p=dropout)
+    return weights @ value, weights

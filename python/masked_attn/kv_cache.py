@@ -1,0 +1,190 @@
+"""Preallocated keys and values of one attention layer, written in place. Torch only.
+
+The surprise: views handed out earlier are overwritten when slots are reused (after ``crop``,
+``clear`` or ``select``). Clone what must be kept.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["KVBuffer"]
+
+MIN_CAPACITY = 64
+
+
+class KVBuffer:
+    """Keys and values ``[batch, kv_heads, capacity, head_dim]``, filled up to ``length``.
+
+    Args:
+        capacity: slots to allocate at first; more are added by doubling. ``None`` means as many as
+            the first write needs, and at least 64.
+        dtype: storage dtype; ``None`` means that of the first keys and values.
+
+    Example:
+        >>> buffer = KVBuffer(capacity=8)
+        >>> keys, values = buffer.append(torch.ones(1, 2, 3, 4), torch.ones(1, 2, 3, 4))
+        >>> keys.shape, buffer.capacity
+        (torch.Size([1, 2, 3, 4]), 8)
+    """
+
+    def __init__(self, capacity: int | None = None, dtype: torch.dtype | None = None) -> None:
+        if capacity is not None and capacity < 1:
+            raise ValueError(f"KVBuffer: capacity must be at least 1, got {capacity}")
+        self.hint = capacity
+        self.dtype = dtype
+        self.length = 0
+        self._key: Tensor | None = None
+        self._value: Tensor | None = None
+        self._spare: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def capacity(self) -> int:
+        """Slots that are allocated."""
+        return 0 if self._key is None else self._key.shape[2]
+
+    @property
+    def keys(self) -> Tensor | None:
+        """View ``[batch, kv_heads, length, head_dim]`` of the filled slots, or None."""
+        return None if self._key is None else self._key[:, :, : self.length]
+
+    @property
+    def values(self) -> Tensor | None:
+        """View ``[batch, kv_heads, length, value_dim]`` of the filled slots, or None."""
+        return None if self._value is None else self._value[:, :, : self.length]
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether the filled slots take part in autograd."""
+        return self._key is not None and any(held.requires_grad for held in self._pair())
+
+    def reserve(self, new_key: Tensor, new_value: Tensor) -> tuple[Tensor, Tensor, int]:
+        """Make room for new keys and values without writing them.
+
+        Args:
+            new_key: ``[batch, kv_heads, queries, head_dim]``.
+            new_value: ``[batch, kv_heads, queries, value_dim]``.
+
+        Returns:
+            The whole key buffer, the whole value buffer, and the first free slot. What autograd
+            holds is copied and detached: test ``requires_grad`` first.
+
+        Raises:
+            ValueError: the buffer holds keys of another batch, head count or head size.
+        """
+        needed = self.length + new_key.shape[2]
+        if self._key is None or self._value is None or (self.length == 0 and self._stale(new_key)):
+            self._key = self._empty_like(new_key, self._first_capacity(needed))
+            self._value = self._empty_like(new_value, self._first_capacity(needed))
+            self._spare = None
+        elif not _same_rows(self._key, new_key):
+            held, got = list(self._key.shape), list(new_key.shape)
+            raise ValueError(f"KVBuffer: holds keys {held}, got {got}; reset the cache first")
+        elif needed > self.capacity:
+            self._move_to_new_memory(max(needed, 2 * self.capacity))
+        elif _frozen(self._key) or _frozen(self._value):
+            self._move_to_new_memory(self.capacity)
+        return self._key, self._value, self.length
+
+    def advance(self, queries: int) -> None:
+        """Count ``queries`` slots after ``reserve`` as filled: the caller has written them."""
+        if self.length + queries > self.capacity:
+            raise ValueError(f"KVBuffer: {self.length} + {queries} slots, capacity {self.capacity}")
+        self.length += queries
+
+    def append(self, new_key: Tensor, new_value: Tensor) -> tuple[Tensor, Tensor]:
+        """Write new keys and values behind the filled slots and return views of all of them.
+
+        Where autograd records, the result is a concatenation: writing in place would break it.
+        """
+        wants_grad = new_key.requires_grad or new_value.requires_grad or self.requires_grad
+        if torch.is_grad_enabled() and wants_grad:
+            return self._concatenate(new_key, new_value)
+        key, value, position = self.reserve(new_key, new_value)
+        self.advance(new_key.shape[2])
+        key[:, :, position : self.length].copy_(new_key)
+        value[:, :, position : self.length].copy_(new_value)
+        return key[:, :, : self.length], value[:, :, : self.length]
+
+    def crop(self, length: int) -> None:
+        """Forget the slots from ``length`` on; the memory stays."""
+        self.length = max(0, min(length, self.length))
+
+    def clear(self) -> None:
+        """Forget every slot; the memory stays."""
+        self.length = 0
+
+    def select(self, rows: Tensor) -> None:
+        """Make ``rows`` of the batch the new batch, in that order; the capacity stays.
+
+        Args:
+            rows: int64 ``[new_batch]``, repetitions allowed.
+        """
+        if self._key is None:
+            return
+        rows = rows.to(self._key.device)
+        if torch.is_grad_enabled() and self.requires_grad:
+            taken = [held[:, :, : self.length].index_select(0, rows) for held in self._pair()]
+            self._key, self._value = taken
+            self._spare = None
+            return
+        old, new = self._pair(), self._spare
+        if new is None or new[0].shape[0] != rows.numel() or _frozen(new[0]):
+            key, value = (held.new_empty((rows.numel(), *held.shape[1:])) for held in old)
+            new = (key, value)
+        for source, target in zip(old, new, strict=True):
+            filled = source.detach()[:, :, : self.length]
+            torch.index_select(filled, 0, rows, out=target[:, :, : self.length])
+        reusable = rows.numel() == old[0].shape[0] and not _frozen(old[0])
+        self._key, self._value = new
+        self._spare = old if reusable else None
+
+    def to(self, device: torch.device | str) -> None:
+        """Move the buffers to ``device``."""
+        if self._key is not None and self._value is not None:
+            self._key, self._value = self._key.to(device), self._value.to(device)
+            self._spare = None
+
+    def _pair(self) -> tuple[Tensor, Tensor]:
+        assert self._key is not None
+        assert self._value is not None
+        return self._key, self._value
+
+    def _stale(self, new_key: Tensor) -> bool:
+        key = self._pair()[0]
+        same_kind = key.device == new_key.device and key.dtype == (self.dtype or new_key.dtype)
+        return not (same_kind and _same_rows(key, new_key))
+
+    def _first_capacity(self, needed: int) -> int:
+        return max(needed, MIN_CAPACITY if self.hint is None else self.hint)
+
+    def _empty_like(self, new: Tensor, capacity: int) -> Tensor:
+        shape = (new.shape[0], new.shape[1], capacity, new.shape[3])
+        return torch.empty(shape, dtype=self.dtype or new.dtype, device=new.device)
+
+    def _move_to_new_memory(self, capacity: int) -> None:
+        for name in ("_key", "_value"):
+            old: Tensor = getattr(self, name)
+            new = self._empty_like(old, capacity)
+            new[:, :, : self.length].copy_(old.detach()[:, :, : self.length])
+            setattr(self, name, new)
+        self._spare = None
+
+    def _concatenate(self, new_key: Tensor, new_value: Tensor) -> tuple[Tensor, Tensor]:
+        key, value = new_key, new_value
+        if self.length:
+            old_key, old_value = (held[:, :, : self.length] for held in self._pair())
+            key = torch.cat([old_key.to(key.dtype), key], dim=2)
+            value = torch.cat([old_value.to(value.dtype), value], dim=2)
+        self._key, self._value, self.length, self._spare = key, value, key.shape[2], None
+        return key, value
+
+
+def _same_rows(key: Tensor, new_key: Tensor) -> bool:
+    return key.shape[:2] == new_key.shape[:2] and key.shape[3] == new_key.shape[3]
+
+
+def _frozen(tensor: Tensor) -> bool:
+    """A tensor that must not be written in place: autograd holds it, or inference mode made it."""
+    return tensor.requires_grad or (tensor.is_inference() and not torch.is_inference_mode_enabled())

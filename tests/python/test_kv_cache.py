@@ -1,0 +1,126 @@
+"""KVBuffer: written in place, grown by doubling, rows moved between two buffers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from masked_attn.kv_cache import KVBuffer
+
+
+def states(batch=2, tokens=3, heads=2, dims=(4, 6), seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return tuple(torch.randn(batch, heads, tokens, d, generator=generator) for d in dims)
+
+
+def test_views_and_lengths():
+    buffer = KVBuffer(capacity=8)
+    assert (buffer.length, buffer.capacity, buffer.keys, buffer.values) == (0, 0, None, None)
+    keys, values = buffer.append(*states())
+    assert keys.shape == (2, 2, 3, 4)
+    assert values.shape == (2, 2, 3, 6)
+    assert keys.stride(0) == 2 * 8 * 4
+    assert buffer.keys.data_ptr() == keys.data_ptr()
+    assert (buffer.length, buffer.capacity) == (3, 8)
+
+
+@pytest.mark.parametrize("step", [1, 3, 64, 65])
+def test_appending_equals_concatenation(step):
+    buffer, parts = KVBuffer(), []
+    for seed in range(5):
+        parts.append(states(tokens=step, seed=seed))
+        keys, values = buffer.append(*parts[-1])
+    assert torch.equal(keys, torch.cat([p[0] for p in parts], dim=2))
+    assert torch.equal(values, torch.cat([p[1] for p in parts], dim=2))
+
+
+def test_capacity_doubles_or_jumps_to_what_is_needed():
+    buffer = KVBuffer(capacity=4)
+    for tokens, capacity in [(4, 4), (1, 8), (3, 8), (20, 28), (1, 56)]:
+        buffer.append(*states(tokens=tokens))
+        assert buffer.capacity == capacity
+    assert KVBuffer().reserve(*states(tokens=1))[0].shape[2] == 64
+
+
+def test_reserve_writes_nothing_and_advance_counts():
+    buffer = KVBuffer(capacity=8)
+    buffer.append(*states())
+    key, value, position = buffer.reserve(*states(tokens=2))
+    assert position == buffer.length == 3
+    assert key.shape[2] == value.shape[2] == 8
+    buffer.advance(2)
+    assert buffer.length == 5
+    with pytest.raises(ValueError, match="capacity 8"):
+        buffer.advance(4)
+
+
+def test_crop_and_clear_keep_the_memory():
+    buffer = KVBuffer(capacity=8)
+    keys, _ = buffer.append(*states())
+    buffer.crop(1)
+    assert torch.equal(buffer.keys, states()[0][:, :, :1])
+    buffer.crop(5)
+    assert buffer.length == 1
+    buffer.clear()
+    buffer.append(*states(seed=1))
+    assert buffer.keys.data_ptr() == keys.data_ptr()
+    assert torch.equal(buffer.keys, states(seed=1)[0])
+
+
+def test_an_empty_buffer_takes_another_shape_and_a_full_one_refuses():
+    buffer = KVBuffer()
+    buffer.append(*states())
+    with pytest.raises(ValueError, match="reset the cache"):
+        buffer.append(*states(heads=1))
+    buffer.clear()
+    assert buffer.append(*states(batch=1, heads=1))[0].shape == (1, 1, 3, 4)
+
+
+@pytest.mark.parametrize("rows", [[1, 0, 2], [2, 2, 2], [0], [0, 1, 1, 2, 2]])
+def test_select(rows):
+    buffer = KVBuffer(capacity=8)
+    buffer.append(*states(batch=3))
+    for _ in range(2):
+        expected = buffer.keys[torch.tensor(rows)], buffer.values[torch.tensor(rows)]
+        buffer.select(torch.tensor(rows))
+        assert torch.equal(buffer.keys, expected[0])
+        assert torch.equal(buffer.values, expected[1])
+        assert (buffer.length, buffer.capacity) == (3, 8)
+        if len(rows) != 3:
+            break
+
+
+def test_select_keeps_the_graph():
+    buffer = KVBuffer()
+    key, value = states()
+    buffer.append(key.requires_grad_(), value)
+    buffer.select(torch.tensor([1, 1]))
+    buffer.keys.sum().backward()
+    assert torch.equal(key.grad[:, 0, 0, 0], torch.tensor([0.0, 2.0]))
+
+
+def test_grad_mode_concatenates_and_keeps_what_backward_needs():
+    buffer = KVBuffer(capacity=8)
+    key, value = (x.requires_grad_() for x in states())
+    keys, _ = buffer.append(key, value)
+    assert buffer.requires_grad
+    loss = (keys * keys).sum()
+    with torch.no_grad():
+        buffer.crop(1)
+        buffer.append(*states(tokens=2, seed=1))
+    assert not buffer.requires_grad
+    loss.backward()
+    torch.testing.assert_close(key.grad, 2 * key)
+
+
+def test_storage_dtype_is_kept_while_growing():
+    buffer = KVBuffer(capacity=2, dtype=torch.float16)
+    for seed in range(4):
+        keys, _ = buffer.append(*states(tokens=1, seed=seed))
+    assert keys.dtype == torch.float16
+    assert buffer.capacity == 4
+
+
+def test_bad_capacity():
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        KVBuffer(capacity=0)
