@@ -1,0 +1,94 @@
+"""The command line. ``main`` turns every expected failure into one line and an exit status.
+
+Exit status: 0 done; 1 a check failed (``--compare`` tokens, ``info`` self-check); 2 bad input;
+130 interrupted; 141 the reader of our output went away.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from masked_attn import _library
+from masked_attn.cli.arguments import build_parser
+from masked_attn.cli.errors import BadInput, first_line
+
+__all__ = ["main"]
+
+STATUS_BAD_INPUT = 2
+STATUS_INTERRUPTED = 128 + 2  # SIGINT
+STATUS_BROKEN_PIPE = 128 + 13  # SIGPIPE
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: the words after ``python -m masked_attn``; ``None`` means those of the process.
+
+    Returns:
+        The exit status of the process.
+
+    Example:
+        >>> main(["info", "--no-such-flag"])  # one line on stderr
+        2
+    """
+    _never_fail_on_characters()
+    try:
+        status = _run(arguments)
+        sys.stdout.flush()
+        return status
+    except BadInput as error:
+        return _refuse(str(error))
+    except KeyboardInterrupt:
+        print("masked_attn: interrupted", file=sys.stderr)
+        return STATUS_INTERRUPTED
+    except BrokenPipeError:
+        _forget_stdout()
+        return STATUS_BROKEN_PIPE
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "allocate memory" not in str(error):
+            raise
+        return _refuse(f"out of memory: {first_line(error)}")
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    options = build_parser().parse_args(arguments)
+    _check_instruction_set()
+    # Imported here: `info` must not wait for what only `generate` needs.
+    if options.command == "info":
+        from masked_attn.cli import info
+
+        return info.run(options)
+    from masked_attn.cli import generate
+
+    return generate.run(options)
+
+
+def _check_instruction_set() -> None:
+    try:
+        _library.load().selected_instruction_set()
+    except RuntimeError as error:  # MASKED_ATTN_ISA names one that this CPU lacks
+        raise BadInput(first_line(error).removeprefix("masked_attn: ")) from error
+
+
+def _refuse(message: str) -> int:
+    """One line, even when a file name or a word of the user holds a line end."""
+    print("masked_attn: error:", " ".join(message.splitlines()), file=sys.stderr)
+    return STATUS_BAD_INPUT
+
+
+def _never_fail_on_characters() -> None:
+    """A terminal that cannot show a character gets an escape, not a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+def _forget_stdout() -> None:
+    """Point stdout at nothing, so that the flush at interpreter exit cannot fail again."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, sys.stdout.fileno())
+    os.close(nothing)

@@ -1,0 +1,192 @@
+"""The words of the command line and which of them may stand together."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from masked_attn.cli.errors import BadInput
+from masked_attn.cli.numbers import real_number, whole_number
+
+__all__ = ["DTYPES", "build_parser", "check_together", "generation_options"]
+
+DTYPES = ("float32", "bfloat16", "float16", "float64")
+MAX_THREADS = 1024
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports a mistake through ``BadInput``: one line, without the usage text."""
+
+    def error(self, message: str) -> NoReturn:
+        raise BadInput(f"{message} (see {self.prog} --help)")
+
+
+@dataclass(frozen=True)
+class _Knob:
+    """One option of ``generate`` of transformers, under its own name."""
+
+    name: str
+    parse: Callable[[str], Any]
+    help: str
+    needs: str = ""  # "sampling" or "beams": without it the option would do nothing
+
+
+_KNOBS = (
+    _Knob("temperature", real_number(0, open_low=True), "divide the logits by this", "sampling"),
+    _Knob("top_k", whole_number(0), "keep the K likeliest tokens; 0 keeps all", "sampling"),
+    _Knob("top_p", real_number(0, 1), "keep the likeliest tokens up to this mass", "sampling"),
+    _Knob("min_p", real_number(0, 1), "drop tokens below this part of the best", "sampling"),
+    _Knob("typical_p", real_number(0, 1, open_low=True), "locally typical mass", "sampling"),
+    _Knob("length_penalty", real_number(-math.inf), "exponent of the length of a beam", "beams"),
+    _Knob("repetition_penalty", real_number(0, open_low=True), "above 1 repeats less"),
+    _Knob("no_repeat_ngram_size", whole_number(0), "no N tokens twice; 0 is off"),
+)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of ``python -m masked_attn``."""
+    parser = _Parser(
+        prog="python -m masked_attn",
+        description="Batched GPT-2 generation with attention that knows its padding mask.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _add_generate(commands)
+    _add_info(commands)
+    return parser
+
+
+def generation_options(args: argparse.Namespace) -> dict[str, Any]:
+    """The keyword arguments of ``model.generate`` that the user chose (greedy by default)."""
+    chosen = {
+        "max_new_tokens": args.max_new_tokens,
+        "do_sample": args.do_sample,
+        "num_beams": args.num_beams,
+        "num_return_sequences": args.num_return_sequences,
+    }
+    if args.early_stopping:
+        chosen["early_stopping"] = True
+    for knob in _KNOBS:
+        value = getattr(args, knob.name)
+        if value is not None:
+            chosen[knob.name] = value
+    return chosen
+
+
+def check_together(args: argparse.Namespace) -> None:
+    """Refuse options of ``generate`` that would be ignored, or that cannot go together.
+
+    Raises:
+        BadInput: naming the options.
+    """
+    if args.prompts and args.input is not None:
+        raise BadInput("give prompts or --input, not both")
+    if not args.prompts and args.input is None:
+        raise BadInput("no prompt: give one or more prompts, or --input FILE")
+    ready = {"sampling": args.do_sample, "beams": args.num_beams > 1, "": True}
+    flag_of = {"sampling": "--do-sample", "beams": "--num-beams of 2 or more"}
+    for knob in _KNOBS:
+        if getattr(args, knob.name) is not None and not ready[knob.needs]:
+            flag = _flag(knob.name)
+            raise BadInput(f"{flag} does nothing without {flag_of[knob.needs]}")
+    if args.early_stopping and not ready["beams"]:
+        raise BadInput(f"--early-stopping does nothing without {flag_of['beams']}")
+    returned = args.num_return_sequences
+    if args.num_beams > 1 and returned > args.num_beams:
+        raise BadInput(f"--num-return-sequences {returned} is more than --num-beams")
+    if args.num_beams == 1 and returned > 1 and not args.do_sample:
+        raise BadInput(f"--num-return-sequences {returned} needs --do-sample or --num-beams")
+    if args.compare and args.do_sample:
+        raise BadInput("--compare needs the same tokens every time: leave out --do-sample")
+
+
+def _add_generate(commands: Any) -> None:
+    parser = commands.add_parser(
+        "generate",
+        help="complete prompts with a GPT-2 model",
+        description="Complete prompts with a GPT-2 model whose attention is masked_attn's.",
+        epilog="Decoding is greedy unless --do-sample or --num-beams is given.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("prompts", metavar="PROMPT", nargs="*", help="text to be continued")
+    parser.add_argument("--input", metavar="FILE", help="UTF-8 text, one prompt a line; - is stdin")
+    parser.add_argument(
+        "--batch-size",
+        type=whole_number(1),
+        default=8,
+        metavar="N",
+        help="prompts that run together (default 8)",
+    )
+    parser.add_argument(
+        "--model", metavar="NAME", help="directory or hub name (default: the embedded small GPT-2)"
+    )
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="default float32")
+    parser.add_argument(
+        "--threads", type=whole_number(1, MAX_THREADS), metavar="N", help="CPU threads"
+    )
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--stock", action="store_true", help="leave the model unpatched")
+    how.add_argument(
+        "--compare",
+        action="store_true",
+        help="time the stock batch, the patched batch and one prompt at a time, compare tokens",
+    )
+    parser.add_argument(
+        "--repeats",
+        type=whole_number(1),
+        default=3,
+        metavar="N",
+        help="timed runs of --compare, the best of which counts (default 3)",
+    )
+    _add_decoding(parser.add_argument_group("decoding, under the names of transformers"))
+
+
+def _add_decoding(group: Any) -> None:
+    group.add_argument(
+        "--max-new-tokens", type=whole_number(1), default=30, metavar="N", help="default 30"
+    )
+    group.add_argument("--do-sample", action="store_true", help="draw tokens instead of the best")
+    group.add_argument(
+        "--seed", type=whole_number(0, 2**63 - 1), metavar="N", help="makes draws repeatable"
+    )
+    group.add_argument(
+        "--num-beams", type=whole_number(1), default=1, metavar="N", help="2 or more: beam search"
+    )
+    group.add_argument(
+        "--num-return-sequences",
+        type=whole_number(1),
+        default=1,
+        metavar="N",
+        help="completions of each prompt (needs sampling or beams)",
+    )
+    group.add_argument("--early-stopping", action="store_true", help="stop a beam search early")
+    for knob in _KNOBS:
+        needs = f" (needs {knob.needs})" if knob.needs else ""
+        group.add_argument(_flag(knob.name), type=knob.parse, metavar="X", help=knob.help + needs)
+
+
+def _add_info(commands: Any) -> None:
+    parser = commands.add_parser(
+        "info",
+        help="versions, what was built, what this machine uses, and a self-check",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+class _Version(argparse.Action):
+    """Looks the version up only when asked, so that other commands do not pay for it."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from masked_attn.cli.info import package_version
+
+        print(f"masked_attn {package_version()}")
+        parser.exit()

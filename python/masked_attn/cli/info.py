@@ -1,0 +1,97 @@
+"""``info``: versions, what was built, what this machine uses, and a self-check."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from masked_attn import _library
+from masked_attn.cli.self_check import self_check
+
+__all__ = ["collect", "package_version", "run"]
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the facts; returns 1 when the self-check failed, else 0."""
+    facts = collect()
+    print(json.dumps(facts, indent=2, default=str) if args.json else _as_text(facts))
+    return 0 if facts["self_check"]["passed"] else 1
+
+
+def collect() -> dict[str, Any]:
+    """All facts, ready for JSON. transformers is looked up, not imported: that takes seconds."""
+    library = _library.load()
+    check = self_check()
+    return {
+        "masked_attn": package_version(),
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "transformers": _installed("transformers"),
+        "build": dict(library.build_info()),
+        "cpu": _cpu_name(),
+        "instruction_sets": list(library.instruction_sets()),
+        "instruction_set_used": library.selected_instruction_set(),
+        "instruction_set_forced": os.environ.get("MASKED_ATTN_ISA") or None,
+        "threads": torch.get_num_threads(),
+        "cuda_device": torch.cuda.is_available(),
+        "self_check": {**asdict(check), "passed": check.passed},
+    }
+
+
+def package_version() -> str:
+    """Version of masked_attn: of the installed package, else of the sources that were built."""
+    installed = _installed("masked_attn")
+    return installed or str(_library.load().build_info().get("version", "unknown"))
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return (names[0] if names else platform.processor()) or platform.machine()
+
+
+def _as_text(facts: dict[str, Any]) -> str:
+    build = facts["build"]
+    forced = facts["instruction_set_forced"]
+    check = facts["self_check"]
+    reason = build.get("cuda_reason")
+    cuda = "built" if build["cuda"] else "not built" + (f" ({reason})" if reason else "")
+    device = "a CUDA device is there" if facts["cuda_device"] else "no CUDA device"
+    rows = [
+        ("masked_attn", facts["masked_attn"]),
+        ("python", facts["python"]),
+        ("torch", f"{facts['torch']} (built for {build['torch_version']})"),
+        ("transformers", facts["transformers"] or "not installed"),
+        ("compiler", build["compiler"]),
+        ("CPU", facts["cpu"]),
+        ("instruction sets", f"{', '.join(build['instruction_sets'])} built"),
+        ("", f"{', '.join(facts['instruction_sets'])} run on this CPU"),
+        ("", f"{facts['instruction_set_used']} used" + (" (forced)" if forced else "")),
+        ("threads", facts["threads"]),
+        ("CUDA kernels", f"{cuda}; {device}"),
+        ("self-check", _verdict(check)),
+    ]
+    return "\n".join([f"{name:<18}{value}" for name, value in rows] + check["failures"])
+
+
+def _verdict(check: dict[str, Any]) -> str:
+    word = "passed" if check["passed"] else f"{len(check['failures'])} FAILED"
+    return f"{word}: {check['cases']} comparisons with the reference in {check['seconds']:.2f} s"

@@ -1,0 +1,144 @@
+"""Loads a tokenizer and a GPT-2, from a directory or by hub name, and says in one line why not.
+
+The tokenizer and the config come first: prompts are checked against them before the weights load.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from masked_attn.cli.errors import BadInput, first_line
+
+__all__ = ["EMBEDDED_MODEL", "Source", "find_model", "load_model", "load_text_side"]
+
+EMBEDDED_MODEL = Path(__file__).resolve().parent.parent / "demo_model"
+VOCABULARY = ("tokenizer.json", "vocab.json")
+INSTALL_HINT = "run: pip install 'masked_attn[hf]'"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model is: the name for messages and whether it is a directory."""
+
+    name: str
+    is_directory: bool
+
+
+def find_model(name: str | None) -> Source:
+    """Tell a directory from a hub name; ``None`` is the embedded model.
+
+    Raises:
+        BadInput: a directory that is missing or holds no ``config.json``.
+    """
+    if name is None:
+        if not (EMBEDDED_MODEL / "config.json").is_file():
+            raise BadInput("this installation has no embedded model: name one with --model")
+        return Source(str(EMBEDDED_MODEL), is_directory=True)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise BadInput(f"--model {name}: no config.json in this directory")
+        return Source(str(path), is_directory=True)
+    if not _may_be_hub_name(name):
+        raise BadInput(f"--model {name}: no such directory")
+    return Source(name, is_directory=False)
+
+
+def load_text_side(source: Source) -> tuple[Any, Any]:
+    """The tokenizer and the config.
+
+    Raises:
+        BadInput: transformers is missing, the model cannot be found, or it is not a GPT-2.
+    """
+    transformers = _import_transformers()
+    config = _fetch(source, transformers.AutoConfig.from_pretrained)
+    if config.model_type != "gpt2":
+        raise BadInput(f"--model {source.name} is a {config.model_type!r} model, not a 'gpt2' one")
+    if source.is_directory and not any(Path(source.name, file).is_file() for file in VOCABULARY):
+        # transformers would make an empty tokenizer without a word.
+        raise BadInput(f"--model {source.name}: no {' or '.join(VOCABULARY)} in this directory")
+    return _fetch(source, transformers.AutoTokenizer.from_pretrained), config
+
+
+def load_model(source: Source, dtype: str) -> Any:
+    """The model in evaluation mode, of the given dtype, unpatched.
+
+    Raises:
+        BadInput: the weights are missing, damaged or incomplete.
+    """
+    transformers = _import_transformers()
+
+    def load(name: str, **options: Any) -> Any:
+        return transformers.GPT2LMHeadModel.from_pretrained(
+            name,
+            dtype=getattr(torch, dtype),
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # refused below, in words that name the weight
+            **options,
+        )
+
+    model, report = _fetch(source, load)
+    for key, _, _ in report["mismatched_keys"]:
+        raise BadInput(f"--model {source.name}: the shape of {key} does not fit config.json")
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise BadInput(
+            f"--model {source.name}: the weights lack {missing[0]} ({len(missing)} in all)"
+        )
+    return model.eval()
+
+
+def _import_transformers() -> Any:
+    try:
+        import transformers
+    except ImportError as error:
+        reason = "" if error.name == "transformers" else f" ({first_line(error)})"
+        raise BadInput(f"generate needs transformers{reason}; {INSTALL_HINT}") from error
+    # One clear line is ours to give; the libraries below would add their own around it.
+    talk: Any = transformers.utils.logging
+    talk.set_verbosity_error()
+    talk.disable_progress_bar()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    return transformers
+
+
+def _may_be_hub_name(name: str) -> bool:
+    """``name`` or ``owner/name``; anything else can only be meant as a path."""
+    parts = name.split("/")
+    return 1 <= len(parts) <= 2 and all(part.strip(".~") and os.sep not in part for part in parts)
+
+
+def _fetch(source: Source, load: Callable[..., T]) -> T:
+    """Load from the disk, then, for a hub name, from the hub."""
+    try:
+        return load(source.name, local_files_only=True)
+    except Exception as error:  # damaged files fail in many ways
+        if source.is_directory:
+            raise BadInput(f"cannot load --model {source.name}: {first_line(error)}") from error
+    _check_hub(source.name)
+    try:
+        return load(source.name)
+    except Exception as error:
+        raise BadInput(f"cannot load --model {source.name}: {first_line(error)}") from error
+
+
+def _check_hub(name: str) -> None:
+    """Ask the hub once: transformers itself would retry for half a minute before it gave up."""
+    from huggingface_hub import HfApi
+
+    not_here = f"--model {name}: no such directory, not in the local cache"
+    try:
+        known = HfApi().file_exists(name, "config.json")
+    except Exception as error:
+        raise BadInput(f"{not_here}, and the hub cannot be reached: {first_line(error)}") from error
+    if not known:
+        raise BadInput(f"{not_here}, and the hub has no such model")

@@ -1,0 +1,47 @@
+"""A progress bar on stderr, only where one helps: a terminal, and more than one batch."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+__all__ = ["Progress", "progress"]
+
+
+class Progress:
+    """Counts prompts that are done and keeps printed lines apart from the bar, if there is one."""
+
+    def __init__(self, bar: Any = None) -> None:
+        self._bar = bar
+
+    def done(self, prompts: int) -> None:
+        if self._bar is not None:
+            self._bar.update(prompts)
+
+    def print(self, text: str) -> None:
+        if self._bar is not None:
+            self._bar.clear()
+        print(text, flush=True)
+        if self._bar is not None:
+            self._bar.refresh()
+
+
+@contextmanager
+def progress(prompts: int, batches: int, stream: TextIO | None = None) -> Iterator[Progress]:
+    """A progress bar over ``prompts``, drawn when ``stream`` (stderr) is a terminal.
+
+    Example:
+        >>> with progress(prompts=2, batches=1) as shown:
+        ...     shown.print("a line")
+        a line
+    """
+    stream = sys.stderr if stream is None else stream
+    if batches < 2 or not stream.isatty():
+        yield Progress()
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=prompts, unit="prompt", file=stream, leave=False) as bar:
+        yield Progress(bar)
