@@ -59,14 +59,12 @@ def load() -> ModuleType:
     Raises:
         ImportError: the library is missing, or was built for another torch or Python. The message
             names the command to run.
-        RuntimeError: MASKED_ATTN_ISA names an instruction set that cannot be used here.
     """
     global _module
     if _module is None:
         module = _import_module()
         check_built_for(module.build_info()["torch_version"], str(torch.__version__))
         _load_operators(library_path())
-        module.selected_instruction_set()
         _module = module
     return _module
 

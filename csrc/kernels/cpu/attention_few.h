@@ -40,7 +40,7 @@ inline void add_visible_values(const T* weights, uint64_t bits, int64_t begin, i
                                const S* values, int64_t stride, T* out) {
   constexpr int64_t kLanes = Vec<T>::kLanes;
   Vec<T> sums[kVectors];
-  for (int v = 0; v < kVectors; ++v) sums[v] = Vec<T>::load(out + v * kLanes);
+  for (int v = 0; v < kVectors; ++v) sums[v] = Vec<T>::broadcast(T{0});
   for (int64_t j = begin; j < end; ++j) {
     if (!(bits >> j & 1)) continue;
     const Vec<T> weight = Vec<T>::broadcast(weights[j]);
@@ -48,7 +48,9 @@ inline void add_visible_values(const T* weights, uint64_t bits, int64_t begin, i
       sums[v] = fma(weight, Vec<T>::load(values + j * stride + v * kLanes), sums[v]);
     }
   }
-  for (int v = 0; v < kVectors; ++v) sums[v].store(out + v * kLanes);
+  for (int v = 0; v < kVectors; ++v) {
+    (Vec<T>::load(out + v * kLanes) + sums[v]).store(out + v * kLanes);
+  }
 }
 
 template <class T>
@@ -189,13 +191,13 @@ class FewQueryAttention {
       add_visible_values<1>(weights, bits, begin, end, values + d, stride, out + d);
     }
     if (d == p_.value_dim) return;
-    Vec<T> sum = Vec<T>::load(out + d);
+    Vec<T> sum = Vec<T>::broadcast(T{0});
     for (int64_t j = begin; j < end; ++j) {
       if (!(bits >> j & 1)) continue;
       const Vec<T> value = load_first<T>(values + j * stride + d, p_.value_dim - d);
       sum = fma(Vec<T>::broadcast(weights[j]), value, sum);
     }
-    sum.store(out + d);
+    (Vec<T>::load(out + d) + sum).store(out + d);
   }
 
   void store(const Place& at, const OnlineSoftmax<T>& state, const T* values) const {

@@ -36,15 +36,29 @@ class RowSoftmax {
     memset(out, 0, begin * sizeof(S));
     store_scaled(scratch_, state.normalizer(), count, out + begin);
     memset(out + begin + count, 0, (mask_.keys() - begin - count) * sizeof(S));
+    // The weight of a masked key is 0 also where a visible NaN made the whole row NaN.
+    if (state.sum != state.sum) clear_masked(batch, head, query, begin, count, out);
   }
 
  private:
+  uint64_t visible_bits(int64_t batch, int64_t head, int64_t query, int64_t key,
+                        int64_t count) const {
+    return mask_.key_bits(batch, key, count) & mask_.position_bits(query, key, count) &
+           mask_.attn_bits(batch, head, query, key, count);
+  }
+
+  template <class S>
+  void clear_masked(int64_t batch, int64_t head, int64_t query, int64_t begin, int64_t count,
+                    S* out) const {
+    for (int64_t j = 0; j < count; ++j) {
+      if (!visible_bits(batch, head, query, begin + j, 1)) out[begin + j] = S{};
+    }
+  }
+
   template <class S>
   void load_tile(int64_t batch, int64_t head, int64_t query, int64_t key, int64_t count,
                  const S* scores, T* tile) const {
-    const uint64_t bits = mask_.key_bits(batch, key, count) &
-                          mask_.position_bits(query, key, count) &
-                          mask_.attn_bits(batch, head, query, key, count);
+    const uint64_t bits = visible_bits(batch, head, query, key, count);
     load_values(scores, count, tile);
     scale_in_place(tile, static_cast<T>(p_.scale), count);
     if (mask_.has_bias()) mask_.add_bias(batch, head, query, key, count, tile);

@@ -33,10 +33,9 @@ inline T max_of_scores(const T* scores, int64_t columns) {
 template <class T>
 inline Vec<T> exponentiate(T* scores, T max, int64_t columns, Vec<T> sum) {
   constexpr int64_t kLanes = Vec<T>::kLanes;
-  const Vec<T> log2e = Vec<T>::broadcast(static_cast<T>(1.4426950408889634));
   const Vec<T> base = Vec<T>::broadcast(max == negative_infinity(T{}) ? T{0} : max);
   for (int64_t j = 0; j < columns; j += kLanes) {
-    const Vec<T> weight = exp2((Vec<T>::load(scores + j) - base) * log2e);
+    const Vec<T> weight = exp(Vec<T>::load(scores + j) - base);
     weight.store(scores + j);
     sum = sum + weight;
   }
@@ -47,7 +46,7 @@ inline Vec<T> exponentiate(T* scores, T max, int64_t columns, Vec<T> sum) {
 template <class T>
 inline T rescale_factor(T from, T to) {
   if (from == to || from == negative_infinity(T{})) return T{1};
-  return exp2_scalar((from - to) * static_cast<T>(1.4426950408889634));
+  return exp_scalar(from - to);
 }
 
 template <class T>

@@ -1,6 +1,6 @@
-// A small matrix product in registers: C = A B, or C += A B. Each element of C is one chain of
-// multiply-adds in the order of the depth, whatever block it falls into: that is what makes a row's
-// bits independent of its neighbours.
+// A small matrix product in registers: C = A B, or C += A B. Each element is the sum of short
+// chains of multiply-adds in the order of the depth, whatever block it falls into: the fixed order
+// makes a row's bits independent of its neighbours, the short chains keep rounding errors small.
 #pragma once
 
 #include "vec.h"
@@ -25,8 +25,7 @@ inline void block_product(Matrix<const T> a, Matrix<const T> b, int64_t depth, M
   Vec<T> sums[kRows][kVectors];
   for (int i = 0; i < kRows; ++i) {
     for (int j = 0; j < kVectors; ++j) {
-      sums[i][j] = accumulate ? Vec<T>::load(c.data + i * c.stride + j * kLanes)
-                              : Vec<T>::broadcast(T{0});
+      sums[i][j] = Vec<T>::broadcast(T{0});
     }
   }
   for (int64_t k = 0; k < depth; ++k) {
@@ -38,7 +37,10 @@ inline void block_product(Matrix<const T> a, Matrix<const T> b, int64_t depth, M
     }
   }
   for (int i = 0; i < kRows; ++i) {
-    for (int j = 0; j < kVectors; ++j) sums[i][j].store(c.data + i * c.stride + j * kLanes);
+    for (int j = 0; j < kVectors; ++j) {
+      T* out = c.data + i * c.stride + j * kLanes;
+      (accumulate ? Vec<T>::load(out) + sums[i][j] : sums[i][j]).store(out);
+    }
   }
 }
 
@@ -58,10 +60,8 @@ inline void row_block_product(Matrix<const T> a, Matrix<const T> b, int64_t dept
   }
 }
 
-// a: [rows, depth], b: [depth, columns], c: [rows, columns]; `columns` is a multiple of the vector
-// length.
 template <class T>
-inline void tile_product(Matrix<const T> a, Matrix<const T> b, int64_t rows, int64_t depth,
+inline void depth_block_product(Matrix<const T> a, Matrix<const T> b, int64_t rows, int64_t depth,
                          int64_t columns, Matrix<T> c, bool accumulate) {
   int64_t i = 0;
   for (; i + kBlockRows <= rows; i += kBlockRows) {
@@ -72,6 +72,20 @@ inline void tile_product(Matrix<const T> a, Matrix<const T> b, int64_t rows, int
     row_block_product<T, 1>({a.data + i * a.stride, a.stride}, b, depth, columns,
                             {c.data + i * c.stride, c.stride}, accumulate);
   }
+}
+
+// a: [rows, depth], b: [depth, columns], c: [rows, columns]; `columns` is a multiple of the vector
+// length.
+template <class T>
+inline void tile_product(Matrix<const T> a, Matrix<const T> b, int64_t rows, int64_t depth,
+                         int64_t columns, Matrix<T> c, bool accumulate) {
+  int64_t k = 0;
+  do {
+    const int64_t count = min_of(Vec<T>::kChain, depth - k);
+    depth_block_product<T>({a.data + k, a.stride}, {b.data + k * b.stride, b.stride}, rows, count,
+                           columns, c, accumulate || k > 0);
+    k += Vec<T>::kChain;
+  } while (k < depth);
 }
 
 }  // namespace MASKED_ATTN_TARGET

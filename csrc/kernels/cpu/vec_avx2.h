@@ -15,8 +15,10 @@ struct Vec;
 template <>
 struct Vec<float> {
   static constexpr int64_t kLanes = 8;
-  // The register block of tile_product.h: rows by vectors, chosen to fill the register file.
+  // The register block of tile_product.h: rows by vectors, chosen to fill the register file; `kChain` is its
+  // longest chain of additions.
   static constexpr int kBlockVectors = 2;
+  static constexpr int64_t kChain = 64;
   __m256 v;
 
   static Vec broadcast(float x) { return {_mm256_set1_ps(x)}; }
@@ -57,7 +59,7 @@ inline Vec<float> max(Vec<float> a, Vec<float> b) { return {_mm256_max_ps(a.v, b
 inline Vec<float> round(Vec<float> a) {
   return {_mm256_round_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
 }
-// Right where the result is a normal number; exp2 clears the other lanes.
+// Right where the result is a normal number; exp clears the other lanes.
 inline Vec<float> scale_by_power_of_two(Vec<float> a, Vec<float> power) {
   const __m256i exponent = _mm256_slli_epi32(_mm256_cvtps_epi32(power.v), 23);
   return {_mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a.v), exponent))};
@@ -88,6 +90,7 @@ template <>
 struct Vec<double> {
   static constexpr int64_t kLanes = 4;
   static constexpr int kBlockVectors = 2;
+  static constexpr int64_t kChain = 64;
   __m256d v;
 
   static Vec broadcast(double x) { return {_mm256_set1_pd(x)}; }

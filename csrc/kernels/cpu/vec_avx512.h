@@ -15,8 +15,10 @@ struct Vec;
 template <>
 struct Vec<float> {
   static constexpr int64_t kLanes = 16;
-  // The register block of tile_product.h: rows by vectors, chosen to fill the register file.
+  // The register block of tile_product.h: rows by vectors, chosen to fill the register file; `kChain` is its
+  // longest chain of additions.
   static constexpr int kBlockVectors = 4;
+  static constexpr int64_t kChain = 64;
   __m512 v;
 
   static Vec broadcast(float x) { return {_mm512_set1_ps(x)}; }
@@ -73,6 +75,7 @@ template <>
 struct Vec<double> {
   static constexpr int64_t kLanes = 8;
   static constexpr int kBlockVectors = 4;
+  static constexpr int64_t kChain = 64;
   __m512d v;
 
   static Vec broadcast(double x) { return {_mm512_set1_pd(x)}; }

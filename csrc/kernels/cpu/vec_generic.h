@@ -13,8 +13,11 @@ inline namespace MASKED_ATTN_TARGET {
 template <class T>
 struct Vec {
   static constexpr int64_t kLanes = 16 / sizeof(T);
-  // The register block of tile_product.h: rows by vectors, chosen to fill the register file.
+  // The register block of tile_product.h: rows by vectors, chosen to fill the register file; `kChain` is its
+  // longest chain of additions.
   static constexpr int kBlockVectors = 2;
+  // Shorter than with fused multiply-adds, since here every product is rounded too.
+  static constexpr int64_t kChain = 8;
   typedef T Register __attribute__((vector_size(16)));
   Register v;
 
@@ -66,7 +69,7 @@ inline Vec<float> round(Vec<float> a) {
   const Vec<float> magic = Vec<float>::broadcast(12582912.0f);
   return (a + magic) - magic;
 }
-// Right where the result is a normal number; exp2 clears the other lanes. NaN stays NaN.
+// Right where the result is a normal number; exp clears the other lanes. NaN stays NaN.
 inline Vec<float> scale_by_power_of_two(Vec<float> a, Vec<float> power) {
   const Vec<float> magic = power + Vec<float>::broadcast(12582912.0f);
   IntRegister exponent, bits;
