@@ -1,0 +1,167 @@
+// The operators as a LibTorch program calls them: through the dispatcher, compared with torch's own.
+#include <ATen/ATen.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <string>
+
+#include "ops/cached_attention.h"
+#include "ops/expand_mask.h"
+#include "ops/masked_attention.h"
+#include "ops/masked_softmax.h"
+#include "support/catch.h"
+
+namespace {
+
+constexpr double kInf = std::numeric_limits<double>::infinity();
+
+at::Tensor random(at::IntArrayRef sizes) { return at::randn(sizes, at::kFloat); }
+
+// 8 rows that are padded on the left by 0 to 7 keys.
+at::Tensor left_padded(int64_t batch, int64_t keys) {
+  return at::arange(keys).unsqueeze(0).ge(at::arange(batch).unsqueeze(1));
+}
+
+at::Tensor causal_pairs(int64_t queries, int64_t keys) {
+  return at::ones({queries, keys}, at::kBool).tril(keys - queries);
+}
+
+at::Tensor eager(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                 const at::Tensor& seen) {
+  const double scale = 1.0 / std::sqrt(static_cast<double>(query.size(3)));
+  const at::Tensor scores = at::matmul(query.to(at::kDouble) * scale,
+                                       key.to(at::kDouble).transpose(2, 3))
+                                .masked_fill(seen.logical_not(), -kInf);
+  const at::Tensor weights = scores.softmax(-1).masked_fill(seen.logical_not(), 0.0);
+  return at::matmul(weights, value.to(at::kDouble));
+}
+
+double distance(const at::Tensor& a, const at::Tensor& b) {
+  return (a.to(at::kDouble) - b.to(at::kDouble)).abs().max().item<double>();
+}
+
+std::string message_of(const std::function<void()>& call) {
+  try {
+    call();
+  } catch (const c10::Error& error) {
+    return error.what_without_backtrace();
+  }
+  return "";
+}
+
+}  // namespace
+
+TEST_CASE("masked_attention equals eager attention in double") {
+  at::manual_seed(1);
+  const int64_t queries = GENERATE(1, 8, 9, 65, 130);
+  const at::Tensor query = random({8, 4, queries, 32});
+  const at::Tensor key = random({8, 4, 130, 32});
+  const at::Tensor value = random({8, 4, 130, 48});
+  const at::Tensor key_mask = left_padded(8, 130);
+  const at::Tensor seen =
+      key_mask.unsqueeze(1).unsqueeze(1).logical_and(causal_pairs(queries, 130));
+  const at::Tensor out =
+      masked_attn::masked_attention(query, key, value, key_mask, std::nullopt, /*causal=*/true);
+  REQUIRE(out.sizes() == at::IntArrayRef({8, 4, queries, 48}));
+  CHECK(distance(out, eager(query, key, value, seen)) < 2e-6);
+  // A control: without the mask the result is another one.
+  const at::Tensor unmasked =
+      masked_attn::masked_attention(query, key, value, std::nullopt, std::nullopt, true);
+  CHECK(distance(unmasked, eager(query, key, value, seen)) > 1e-3);
+}
+
+TEST_CASE("masked_attention_forward gives the log-sum-exp of the visible scores") {
+  const at::Tensor zeros = at::zeros({1, 1, 3, 4});
+  const auto [out, logsumexp] =
+      masked_attn::masked_attention_forward(zeros, zeros, at::ones({1, 1, 3, 4}),
+                                            at::tensor({0, 1, 1}).unsqueeze(0).to(at::kBool),
+                                            std::nullopt, /*causal=*/true);
+  const float* values = logsumexp.const_data_ptr<float>();
+  CHECK(values[0] == -kInf);
+  CHECK(values[1] == 0.0f);
+  CHECK(std::abs(values[2] - std::log(2.0f)) < 1e-6f);
+  CHECK(out[0][0][0].abs().max().item<float>() == 0.0f);
+}
+
+TEST_CASE("masked_softmax equals torch's softmax where both see something") {
+  at::manual_seed(2);
+  const at::Tensor scores = random({8, 2, 5, 70});
+  const at::Tensor key_mask = left_padded(8, 70);
+  const at::Tensor hidden = key_mask.logical_not().unsqueeze(1).unsqueeze(1);
+  const at::Tensor expected = scores.to(at::kDouble).masked_fill(hidden, -kInf).softmax(-1);
+  CHECK(distance(masked_attn::masked_softmax(scores, key_mask), expected) < 1e-6);
+}
+
+TEST_CASE("expand_mask writes 0 and the fill") {
+  const at::Tensor mask = at::tensor({0, 1, 1}).unsqueeze(0);
+  const at::Tensor out = masked_attn::expand_mask(mask, at::kFloat, 2, /*causal=*/true);
+  REQUIRE(out.sizes() == at::IntArrayRef({1, 1, 2, 3}));
+  const at::Tensor seen = out.flatten().eq(0.0);
+  CHECK(seen.equal(at::tensor({0, 1, 0, 0, 1, 1}).to(at::kBool)));
+  CHECK(out.flatten()[0].item<float>() == -kInf);
+  const at::Tensor filled = masked_attn::expand_mask(mask, at::kHalf, 1, false, std::nullopt, -7);
+  CHECK(filled.flatten()[0].item<float>() == -7.0f);
+}
+
+TEST_CASE("cached_attention writes its slots and attends over all of them") {
+  at::manual_seed(3);
+  const at::Tensor query = random({2, 4, 3, 16});
+  const at::Tensor new_key = random({2, 2, 3, 16});
+  const at::Tensor new_value = random({2, 2, 3, 16});
+  at::Tensor key_cache = random({2, 2, 90, 16});
+  at::Tensor value_cache = random({2, 2, 90, 16});
+  at::Tensor keys_before = key_cache.clone();
+  at::Tensor values_before = value_cache.clone();
+
+  const at::Tensor out = masked_attn::cached_attention(query, new_key, new_value, key_cache,
+                                                       value_cache, c10::SymInt(70));
+  keys_before.narrow(2, 70, 3).copy_(new_key);
+  values_before.narrow(2, 70, 3).copy_(new_value);
+  CHECK(key_cache.equal(keys_before));
+  CHECK(value_cache.equal(values_before));
+  const at::Tensor expected = eager(query, key_cache.narrow(2, 0, 73).repeat_interleave(2, 1),
+                                    value_cache.narrow(2, 0, 73).repeat_interleave(2, 1),
+                                    causal_pairs(3, 73));
+  CHECK(distance(out, expected) < 2e-6);
+
+  SECTION("the position may lie on the device") {
+    const at::Tensor again =
+        masked_attn::cached_attention(query, new_key, new_value, key_cache, value_cache,
+                                      at::scalar_tensor(70, at::kLong));
+    CHECK(again.equal(out));
+  }
+}
+
+TEST_CASE("meta tensors get shapes and checks") {
+  const at::Tensor query = at::empty({2, 4, 5, 16}, at::device(at::kMeta));
+  const at::Tensor key = at::empty({2, 2, 9, 16}, at::device(at::kMeta));
+  const at::Tensor out = masked_attn::masked_attention(query, key, key);
+  CHECK(out.is_meta());
+  CHECK(out.sizes() == at::IntArrayRef({2, 4, 5, 16}));
+  const std::string message = message_of([&] {
+    masked_attn::masked_attention(query, key, key, at::ones({2, 8}, at::kBool).to(at::kMeta));
+  });
+  CHECK(message.find("masked_attention: key_mask must be [batch, keys] = [2, 9], got [2, 8]") !=
+        std::string::npos);
+}
+
+TEST_CASE("every operator is registered where it should be") {
+  for (const char* name : {"expand_mask", "masked_softmax", "masked_attention",
+                           "_masked_attention_forward", "cached_attention"}) {
+    const auto op = c10::Dispatcher::singleton().findSchemaOrThrow(
+        (std::string("masked_attn::") + name).c_str(), "");
+    INFO(name);
+    CHECK(op.hasKernelForDispatchKey(c10::DispatchKey::CPU));
+    CHECK(op.hasKernelForDispatchKey(c10::DispatchKey::Meta));
+    CHECK(op.hasKernelForDispatchKey(c10::DispatchKey::Autograd));
+  }
+}
+
+TEST_CASE("a wanted gradient is an error, not a missing one") {
+  const at::Tensor query = random({1, 1, 2, 4}).requires_grad_();
+  const std::string message =
+      message_of([&] { masked_attn::masked_attention(query, query, query); });
+  CHECK(message.find("no gradient yet") != std::string::npos);
+}

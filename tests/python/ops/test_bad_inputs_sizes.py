@@ -1,0 +1,145 @@
+"""Promises 17 and 20 to 22: sizes of zero, wide heads, more than 2**31 elements."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support import oracle
+from support.accuracy import assert_accurate, assert_same_bits
+from support.cached import Step, make_step
+from support.cases import DTYPES, case_id, make_inputs
+from support.oracle import Masks
+from torch import Tensor
+
+from masked_attn import expand_mask, masked_attention, masked_softmax
+
+EMPTY = (
+    {"batch": 0},
+    {"heads": (0, 0)},
+    {"queries": 0},
+    {"keys": 0},
+    {"dims": (0, 16)},
+    {"dims": (16, 0)},
+    {"dims": (0, 0)},
+    {"queries": 0, "keys": 0},
+    {"batch": 0, "heads": (0, 0), "queries": 0, "keys": 0, "dims": (0, 0)},
+)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("padding", ["none", "left"])
+@pytest.mark.parametrize("empty", EMPTY, ids=case_id)
+def test_20_21_empty_sizes(empty: dict[str, Any], padding: str, dtype: torch.dtype) -> None:
+    for queries in (2, 20):
+        sizes: dict[str, Any] = {"queries": queries, "keys": 20, **empty}
+        inputs = make_inputs(**sizes, padding=padding, dtype=dtype, causal=True)
+        out, logsumexp = inputs.call(masked_attention, return_logsumexp=True)
+        truth, truth_logsumexp = oracle.attention(*inputs.tensors(), inputs.masks)
+        assert out.dtype == dtype and out.shape == truth.shape
+        assert logsumexp.shape == truth_logsumexp.shape
+        eager, _ = oracle.eager_attention(*inputs.tensors(), inputs.masks)
+        assert_accurate(out, truth, eager)
+        if sizes["keys"] == 0:
+            assert_same_bits(out, torch.zeros_like(out))
+            assert (logsumexp == -math.inf).all()
+
+
+@pytest.mark.parametrize(
+    "shape", [(0, 1, 2, 3), (1, 0, 2, 3), (1, 1, 0, 3), (1, 1, 2, 0), (0, 0, 0, 0)]
+)
+def test_20_21_empty_scores(shape: tuple[int, ...]) -> None:
+    mask = torch.ones(shape[0], shape[3], dtype=torch.bool)
+    assert masked_softmax(torch.ones(shape), key_mask=mask, causal=True).shape == shape
+
+
+def test_17_wide_heads_beside_many_keys() -> None:
+    """Head sizes beyond 256 run too, with the same accuracy."""
+    for queries in (2, 70):
+        inputs = make_inputs(queries=queries, keys=140, dims=(320, 288), padding="left")
+        out = inputs.call(masked_attention)
+        masks = Masks(key_mask=inputs.masks.key_mask)
+        truth, _ = oracle.attention(*inputs.tensors(), masks)
+        assert_accurate(out, truth, oracle.eager_attention(*inputs.tensors(), masks)[0])
+
+
+def far_apart(small: Tensor) -> Tensor:
+    """A copy whose queries or keys lie 2**24 elements apart, so that the last is beyond 2**31."""
+    stride = 2**24 + 8
+    buffer = huge(small.shape[2] * stride, small.dtype)
+    return buffer.as_strided(small.shape, (0, 0, stride, 1)).copy_(small)
+
+
+@pytest.mark.parametrize("queries", [1, 20])
+def test_22_keys_and_values_beyond_2_31_elements(queries: int) -> None:
+    inputs = make_inputs(
+        batch=1, heads=(1, 1), queries=queries, keys=130, dtype=torch.float16, causal=True
+    )
+    expected = inputs.call(masked_attention)
+    inputs.key = far_apart(inputs.key)
+    assert_same_bits(inputs.call(masked_attention), expected, "key")
+    inputs.value = far_apart(inputs.value)
+    assert_same_bits(inputs.call(masked_attention), expected, "value")
+
+
+@pytest.mark.parametrize("queries", [1, 20])
+def test_22_caches_beyond_2_31_elements(queries: int) -> None:
+    step = make_step(
+        batch=1,
+        heads=(1, 1),
+        queries=queries,
+        position=130 - queries,
+        capacity=130,
+        dtype=torch.float16,
+    )
+    large = Step(*step.tensors()[:3], *map(far_apart, step.tensors()[3:]), step.position, Masks())
+    assert_same_bits(large.call(), step.call())
+    assert_same_bits(large.key_cache, step.key_cache)
+    assert_same_bits(large.value_cache, step.value_cache)
+
+
+def test_22_scores_and_masks_beyond_2_31_elements() -> None:
+    scores = torch.randn(1, 1, 130, 70).half()
+    mask = torch.rand(1, 1, 130, 70) < 0.5
+    bias = torch.zeros(1, 1, 130, 70).half().masked_fill(~mask, -math.inf)
+    expected = masked_softmax(scores, attn_mask=mask)
+    assert_same_bits(masked_softmax(far_apart(scores), attn_mask=mask), expected)
+    assert_same_bits(masked_softmax(scores, attn_mask=far_apart(mask)), expected)
+    inputs = make_inputs(batch=1, queries=130, keys=70)
+    for small in (mask, bias):
+        ours = inputs.call(masked_attention, attn_mask=far_apart(small))
+        assert_same_bits(ours, inputs.call(masked_attention, attn_mask=small))
+
+
+def test_22_results_beyond_2_31_elements() -> None:
+    """The last row of an expanded mask of 2**31 + elements (4.3 GB)."""
+    need_memory(5.5)
+    queries, keys = 2**15 + 1, 2**16
+    mask = torch.ones(1, keys, dtype=torch.bool)
+    mask[0, ::3] = False
+    ours = expand_mask(mask, dtype=torch.float16, query_length=queries)
+    row = expand_mask(mask, dtype=torch.float16, query_length=1)
+    assert ours.numel() > 2**31
+    for query in (0, 2**15 - 1, 2**15):
+        assert_same_bits(ours[:, :, query : query + 1], row)
+
+
+def need_memory(gigabytes: float) -> None:
+    meminfo = Path("/proc/meminfo")
+    lines = meminfo.read_text().splitlines() if meminfo.exists() else []
+    free = sum(int(line.split()[1]) for line in lines if line.startswith("MemAvailable")) / 1e6
+    if free < gigabytes:
+        pytest.skip(f"needs {gigabytes} GB of memory, {free:.1f} GB are known to be free")
+
+
+def huge(numel: int, dtype: torch.dtype) -> Tensor:
+    """An untouched buffer: address space, and memory only for the pages that are touched."""
+    assert numel > 2**31
+    need_memory(1.0)
+    try:
+        return torch.empty(numel, dtype=dtype)
+    except RuntimeError as error:
+        pytest.skip(f"no address space for {numel} elements: {error}")

@@ -1,0 +1,189 @@
+"""torch's own checks of every operator: schema, fake tensors, tracing, modes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from support.cached import make_step
+from support.cases import DTYPES, Inputs, make_inputs
+from support.oracle import Masks
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+import masked_attn
+
+ops = torch.ops.masked_attn
+
+
+def attention_inputs(**options: Any) -> Inputs:
+    return make_inputs(batch=2, heads=(4, 2), queries=5, keys=9, dims=(8, 12), **options)
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "key mask, causal": {"padding": "left", "causal": True},
+    "bias, window": {"attn": "float32", "window": 3},
+    "bool mask": {"attn": "bool", "attn_shape": "QK", "padding": "holes"},
+    "bfloat16": {"dtype": torch.bfloat16, "padding": "right"},
+    "mixed": {"kv_dtype": torch.float16},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_41_opcheck_attention(variant: str) -> None:
+    inputs = attention_inputs(**VARIANTS[variant])
+    for op in (ops.masked_attention.default, ops._masked_attention_forward.default):
+        torch.library.opcheck(op, inputs.tensors(), {**inputs.masks.kwargs(), "scale": 0.5})
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_41_opcheck_softmax(variant: str) -> None:
+    inputs = attention_inputs(**VARIANTS[variant])
+    scores = torch.randn(2, 4, 5, 9, dtype=inputs.query.dtype)
+    torch.library.opcheck(
+        ops.masked_softmax.default, (scores,), {**inputs.masks.kwargs(), "scale": 2.0}
+    )
+
+
+@pytest.mark.parametrize("query_length", [None, 1, 7])
+def test_41_opcheck_expand_mask(query_length: int | None) -> None:
+    for mask in (torch.tensor([[0, 1, 1]]), torch.rand(2, 9) < 0.5):
+        kwargs = {
+            "dtype": torch.float16,
+            "query_length": query_length,
+            "causal": True,
+            "fill": -1e4,
+        }
+        torch.library.opcheck(ops.expand_mask.default, (mask,), kwargs)
+    torch.library.opcheck(ops.expand_mask.default, (mask,), {"dtype": torch.float32, "window": 2})
+
+
+@pytest.mark.parametrize("cache_dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("queries", [1, 9])
+def test_41_opcheck_cached_attention(queries: int, cache_dtype: torch.dtype) -> None:
+    step = make_step(queries=queries, position=6, capacity=20, cache_dtype=cache_dtype, garbage=0.0)
+    mask = torch.ones(2, 20, dtype=torch.bool)
+    torch.library.opcheck(
+        ops.cached_attention.default,
+        step.tensors(),
+        {"position": 6, "key_mask": mask[:, : 6 + queries], "window": 4},
+    )
+    torch.library.opcheck(
+        ops.cached_attention.device,
+        step.tensors(),
+        {"position": torch.tensor(6), "key_mask": mask, "scale": 0.5},
+    )
+
+
+def every_call() -> dict[str, tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]]:
+    inputs = attention_inputs(padding="left", attn="bool", causal=True, dtype=torch.bfloat16)
+    step = make_step(queries=2, position=6, capacity=20, heads=(4, 2), dims=(8, 12), garbage=0.0)
+    masks, scores = inputs.masks.kwargs(), torch.randn(2, 4, 5, 9).bfloat16()
+    attention = (masked_attn.masked_attention, inputs.tensors())
+    cached = (masked_attn.cached_attention, step.tensors())
+    return {
+        "masked_attention": (*attention, masks),
+        "with logsumexp": (*attention, {**masks, "return_logsumexp": True}),
+        "masked_softmax": (masked_attn.masked_softmax, (scores,), masks),
+        "expand_mask": (masked_attn.expand_mask, (masks["key_mask"],), {"dtype": torch.float16}),
+        "cached_attention": (*cached, {"position": 6}),
+        "position on the device": (*cached, {"position": torch.tensor(6)}),
+    }
+
+
+@pytest.mark.parametrize("name", list(every_call()))
+def test_29_fake_and_meta_tensors_describe_the_result(name: str) -> None:
+    """Shape, dtype and strides without a kernel."""
+    op, args, kwargs = every_call()[name]
+    real = tuple_of(op(*args, **kwargs))
+    with FakeTensorMode(allow_non_fake_inputs=False) as mode:
+        fake_args, fake_kwargs = torch.utils._pytree.tree_map_only(
+            torch.Tensor, mode.from_tensor, (args, kwargs)
+        )
+        fake = tuple_of(op(*fake_args, **fake_kwargs))
+    meta_args, meta_kwargs = torch.utils._pytree.tree_map_only(
+        torch.Tensor, lambda t: t.to("meta"), (args, kwargs)
+    )
+    meta = tuple_of(op(*meta_args, **meta_kwargs))
+    for expected, *others in zip(real, fake, meta, strict=True):
+        for other, device in zip(others, ("cpu", "meta"), strict=True):
+            assert other.device.type == device
+            assert other.dtype == expected.dtype
+            assert other.shape == expected.shape
+            assert other.stride() == expected.stride()
+
+
+def tuple_of(result: Any) -> tuple[torch.Tensor, ...]:
+    return result if isinstance(result, tuple) else (result,)
+
+
+def test_29_checks_hold_on_meta_tensors() -> None:
+    inputs = attention_inputs(dtype=torch.float32)
+    query, key, value = (t.to("meta") for t in inputs.tensors())
+    mask = torch.ones(2, 8, dtype=torch.bool, device="meta")
+    with pytest.raises(RuntimeError, match=r"masked_attention: key_mask .*\[2, 9\].*\[2, 8\]"):
+        masked_attn.masked_attention(query, key, value, key_mask=mask)
+
+
+def test_29_vmap_is_right_or_refused() -> None:
+    inputs = attention_inputs()
+    stacked = [torch.stack([t, t + 1]) for t in inputs.tensors()]
+    expected = [masked_attn.masked_attention(*(t[i] for t in stacked)) for i in range(2)]
+    try:
+        ours = torch.vmap(masked_attn.masked_attention)(*stacked)
+    except RuntimeError:
+        return
+    torch.testing.assert_close(ours, torch.stack(expected))
+
+
+@pytest.mark.parametrize("name", ["masked_attention", "masked_softmax"])
+def test_29_forward_mode_gradients_are_refused(name: str) -> None:
+    """A tangent must not be lost without a word."""
+    x = torch.randn(1, 1, 4, 4)
+    count = 3 if name == "masked_attention" else 1
+    with pytest.raises(RuntimeError):
+        torch.func.jvp(lambda t: getattr(masked_attn, name)(*[t] * count), (x,), (x,))
+
+
+def test_schemas_are_the_documented_ones() -> None:
+    """Argument names and defaults are the contract; caches are marked as written."""
+    wanted = {
+        "expand_mask": "mask dtype query_length causal window fill",
+        "masked_softmax": "scores key_mask attn_mask causal window scale",
+        "masked_attention": "query key value key_mask attn_mask causal window scale dropout_p",
+        "cached_attention": "query new_key new_value key_cache value_cache position key_mask "
+        "attn_mask window scale",
+    }
+    for name, arguments in wanted.items():
+        packet = getattr(ops, name)
+        for overload in packet.overloads():
+            schema = getattr(packet, overload)._schema
+            assert [a.name for a in schema.arguments] == arguments.split()
+            written = [a.name for a in schema.arguments if a.alias_info and a.alias_info.is_write]
+            expected = ["key_cache", "value_cache"] if name == "cached_attention" else []
+            assert written == expected
+            assert all(r.alias_info is None for r in schema.returns)
+    assert set(ops.cached_attention.overloads()) == {"default", "device"}
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_27_no_grad_and_inference_mode(dtype: torch.dtype) -> None:
+    """The same bits in every mode, on inference tensors too, and nothing is kept for a gradient."""
+    inputs = attention_inputs(padding="left", dtype=dtype)
+    expected = inputs.call(masked_attn.masked_attention)
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
+            copies = Inputs(*(t.clone() for t in inputs.tensors()), inputs.masks)
+            ours = copies.call(masked_attn.masked_attention)
+            assert ours.is_inference() == (mode is torch.inference_mode)
+            assert torch.equal(ours, expected) and not ours.requires_grad
+            masked_attn.masked_softmax(torch.randn(2, 2, 3, 3), causal=True)
+            masked_attn.expand_mask(torch.ones(2, 3), dtype=dtype)
+            step = make_step(queries=2, dtype=dtype, masks=Masks())
+            written = step.written()
+            step.call()
+            assert torch.equal(step.key_cache.nan_to_num(), written[0].nan_to_num())
+    outside = copies.call(masked_attn.masked_attention)
+    assert torch.equal(outside, expected)

@@ -1,0 +1,259 @@
+"""Who may include or import whom. Each rule has a made-up bad file that it must flag."""
+
+from __future__ import annotations
+
+import ast
+import fnmatch
+import posixpath
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.MULTILINE)
+
+TORCH = ("<ATen/*>", "<c10/*>", "<torch/*>")
+# Headers of the C++ library have no dot (<vector>); those of C are named one by one.
+CPP_LIBRARY = ("<*>", "<stdint.h>", "<string.h>", "<math.h>")
+# What kernels show to the layers above: plain structs, the choice of a set, the visibility plan.
+DOORS = ("kernels/params.h", "kernels/cpu/isa.h", "kernels/cpu/plan.h")
+
+OPERATOR = (*TORCH, *CPP_LIBRARY, "ops/api.h", "ops/checks.h", "ops/{stem}.h")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Files that match ``files`` may include what matches ``allowed``; ``{stem}`` is their name."""
+
+    files: str
+    allowed: tuple[str, ...]
+
+
+# The first rule that matches a file holds for it. Names are relative to csrc/.
+RULES = (
+    Rule("kernels/*.h", ("<stdint.h>", "<string.h>", "kernels/*.h")),
+    Rule(
+        "kernels/cpu/isa.*",
+        (
+            *("kernels/*.h", "kernels/cpu/*.h", "<stdint.h>", "<math.h>", "<string.h>"),
+            *("<stdlib.h>", "<cpuid.h>", "<unistd.h>", "<sys/syscall.h>"),
+        ),
+    ),
+    Rule(
+        "kernels/cpu/*",
+        (
+            *("kernels/*.h", "kernels/cpu/*.h"),
+            *("<stdint.h>", "<math.h>", "<string.h>", "<immintrin.h>"),
+        ),
+    ),
+    Rule(
+        "kernels/cuda/*",
+        (
+            *("kernels/*.h", "kernels/cuda/*.h", "<stdint.h>", "<math.h>"),
+            *("<cuda_runtime.h>", "<cuda_runtime_api.h>", "<cuda_fp16.h>", "<cuda_bf16.h>"),
+        ),
+    ),
+    Rule("ops/cpu/*", (*TORCH, *CPP_LIBRARY, *DOORS, "ops/*.h", "ops/cpu/*.h")),
+    Rule("ops/cuda/*", (*TORCH, *CPP_LIBRARY, "kernels/*.h", "kernels/cuda/*.h", "ops/*.h")),
+    Rule("ops/autograd/*", (*TORCH, *CPP_LIBRARY, "ops/*.h", "ops/autograd/*.h")),
+    Rule("ops/autocast.cpp", (*TORCH, *CPP_LIBRARY, "ops/*.h")),
+    # Attention over a cache has the output and the scale of attention.
+    Rule("ops/cached_attention.cpp", (*OPERATOR, "ops/masked_attention.h")),
+    Rule("ops/*", OPERATOR),
+    Rule("python/*", ("<pybind11/*>", *CPP_LIBRARY, *DOORS, "build_info.h")),
+)
+
+# Files of python/masked_attn that may say torch.ops: the one with the operators, and the loader.
+TORCH_OPS = ("functional.py",)
+LOAD_ONLY = "_library.py"
+# The program loads models; everything that is built on transformers is an integration.
+TRANSFORMERS = ("integrations/*", "cli/loading.py")
+
+
+def matches(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(match_one(name, pattern) for pattern in patterns)
+
+
+def match_one(name: str, pattern: str) -> bool:
+    """Like a shell: ``*`` does not cross ``/``, except in the folders of torch and pybind11."""
+    if pattern == "<*>":
+        return re.fullmatch(r"<[a-z_0-9]+>", name) is not None
+    deep = pattern.startswith("<") and "/" in pattern
+    same_depth = name.count("/") == pattern.count("/")
+    return fnmatch.fnmatchcase(name, pattern) and (deep or same_depth)
+
+
+def included(csrc: Path, file: Path) -> Iterator[str]:
+    """Yield each include: ``<name>`` as it stands, quoted ones as a path relative to csrc."""
+    folder = file.parent.relative_to(csrc).as_posix()
+    for mark, name in INCLUDE.findall(file.read_text()):
+        beside = posixpath.normpath(posixpath.join(folder, name))
+        if mark == "<":
+            yield f"<{name}>"
+        elif name.startswith("../") or (csrc / beside).exists():
+            yield beside
+        else:
+            yield name
+
+
+def include_problems(csrc: Path) -> list[str]:
+    """Return one line for each include that no rule allows, and for each file without a rule."""
+    problems = []
+    for file in sorted(csrc.rglob("*.*")):
+        if file.suffix not in {".h", ".cpp", ".cu", ".cuh"}:
+            continue
+        name = file.relative_to(csrc).as_posix()
+        rule = next((rule for rule in RULES if matches(name, (rule.files,))), None)
+        if rule is None:
+            problems.append(f"{name}: no rule for this folder")
+            continue
+        allowed = tuple(pattern.format(stem=file.stem) for pattern in rule.allowed)
+        problems += [
+            f"{name} includes {header}"
+            for header in included(csrc, file)
+            if not matches(header, allowed)
+        ]
+        if re.search(r"#\s*pragma\s+omp", file.read_text()):
+            problems.append(f"{name} uses OpenMP")
+    return problems
+
+
+def imported(tree: ast.AST) -> set[str]:
+    """Return every module that is imported, anywhere in a file."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names |= {node.module or ""}
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            names |= {arg.value for arg in node.args if isinstance(arg, ast.Constant)}
+    return names
+
+
+def import_problems(package: Path) -> list[str]:
+    """Return one line for each use of torch.ops or transformers outside its files."""
+    problems = []
+    for file in sorted(package.rglob("*.py")):
+        name = file.relative_to(package).as_posix()
+        tree = ast.parse(file.read_text())
+        modules = imported(tree)
+        attributes = [
+            ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)
+        ]
+        uses = attributes.count("torch.ops") + ("torch.ops" in modules)
+        if name == LOAD_ONLY:
+            uses -= attributes.count("torch.ops.load_library")
+        if uses and name not in TORCH_OPS:
+            problems.append(f"{name} says torch.ops")
+        if any(module.split(".")[0] == "transformers" for module in modules) and not matches(
+            name, TRANSFORMERS
+        ):
+            problems.append(f"{name} imports transformers")
+    return problems
+
+
+def test_sources_include_only_what_their_layer_may() -> None:
+    assert list((ROOT / "csrc").rglob("*.cpp")), "there are sources to look at"
+    assert include_problems(ROOT / "csrc") == []
+
+
+def test_modules_import_only_what_their_layer_may() -> None:
+    assert import_problems(ROOT / "python" / "masked_attn") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("kernels/mask.h", "#include <vector>"),
+        ("kernels/mask.h", "#include <torch/library.h>"),
+        ("kernels/mask.h", '#include "cpu/vec.h"'),
+        ("kernels/cpu/attention.cpp", "#include <algorithm>"),
+        ("kernels/cpu/attention.cpp", "#include <stdlib.h>"),
+        ("kernels/cpu/attention.cpp", "#include <ATen/ATen.h>"),
+        ("kernels/cpu/attention.cpp", '#include "../../ops/checks.h"'),
+        ("kernels/cpu/attention.cpp", "#pragma omp parallel"),
+        ("kernels/cpu/isa.cpp", "#include <string>"),
+        ("kernels/cpu/isa.cpp", "#include <immintrin.h>"),
+        ("kernels/cuda/attention.cu", "#include <c10/cuda/CUDAStream.h>"),
+        ("kernels/cuda/attention.cu", '#include "kernels/cpu/vec.h"'),
+        ("ops/masked_attention.cpp", '#include "kernels/params.h"'),
+        ("ops/masked_attention.cpp", '#include "ops/expand_mask.h"'),
+        ("ops/masked_attention.cpp", '#include "ops/cpu/workspace.h"'),
+        ("ops/cpu/masked_attention.cpp", '#include "kernels/cpu/vec.h"'),
+        ("ops/cpu/masked_attention.cpp", '#include "../autograd/no_gradient.h"'),
+        ("ops/cuda/masked_attention.cpp", '#include "kernels/cpu/isa.h"'),
+        ("ops/cpu/masked_attention.cpp", "#include <cuda_runtime.h>"),
+        ("ops/autograd/masked_attention.cpp", '#include "kernels/params.h"'),
+        ("ops/autograd/masked_attention.cpp", '#include "ops/cpu/workspace.h"'),
+        ("ops/autocast.cpp", '#include "kernels/params.h"'),
+        ("python/module.cpp", "#include <torch/extension.h>"),
+        ("python/module.cpp", '#include "ops/checks.h"'),
+        ("python/module.cpp", '#include "kernels/cpu/vec.h"'),
+        ("elsewhere/file.cpp", "#include <vector>"),
+    ],
+)
+def test_a_bad_include_is_flagged(tmp_path: Path, name: str, line: str) -> None:
+    file = tmp_path / name
+    file.parent.mkdir(parents=True)
+    file.write_text(f"{line}\n")
+    assert len(include_problems(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("kernels/mask.h", '#include "params.h"'),
+        ("kernels/cpu/attention.cpp", '#include "../mask.h"'),
+        ("kernels/cpu/isa.cpp", "#include <stdlib.h>"),
+        ("kernels/cuda/attention.cu", "#include <cuda_fp16.h>"),
+        ("ops/masked_attention.cpp", '#include "ops/masked_attention.h"'),
+        ("ops/cpu/masked_attention.cpp", '#include "../masked_attention.h"'),
+        ("ops/autograd/masked_attention.cpp", "#include <torch/csrc/autograd/function.h>"),
+        ("python/module.cpp", "#include <pybind11/pybind11.h>"),
+    ],
+)
+def test_a_good_include_passes(tmp_path: Path, name: str, line: str) -> None:
+    file = tmp_path / name
+    file.parent.mkdir(parents=True)
+    (file.parent / "params.h").touch()
+    file.write_text(f"{line}\n")
+    problems = [problem for problem in include_problems(tmp_path) if problem.startswith(name)]
+    assert problems == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("masks.py", "import torch\ntorch.ops.masked_attn.expand_mask"),
+        ("masks.py", "from torch import ops"),
+        ("_library.py", "import torch\ntorch.ops.masked_attn.expand_mask"),
+        ("kv_cache.py", "import transformers"),
+        ("kv_cache.py", "def f():\n    from transformers.cache_utils import Cache"),
+        ("cli/generate.py", "import importlib\nimportlib.import_module('transformers')"),
+    ],
+)
+def test_a_bad_import_is_flagged(tmp_path: Path, name: str, text: str) -> None:
+    file = tmp_path / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    assert len(import_problems(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("functional.py", "import torch\ntorch.ops.masked_attn"),
+        ("_library.py", "import torch\ntorch.ops.load_library('x')"),
+        ("integrations/gpt2.py", "import transformers"),
+    ],
+)
+def test_a_good_import_passes(tmp_path: Path, name: str, text: str) -> None:
+    file = tmp_path / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    assert import_problems(tmp_path) == []

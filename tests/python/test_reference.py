@@ -1,0 +1,132 @@
+"""``masked_attn.reference`` against the oracle of these tests, and against torch."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from support import oracle
+from support.accuracy import assert_all_zero, assert_same_bits, same_patterns
+from support.cached import make_step
+from support.cases import KEY_MASKS, MASK_SHAPES, Inputs, case_id, key_mask, make_inputs, rotate
+from support.oracle import Masks
+from torch.nn.functional import scaled_dot_product_attention
+
+from masked_attn import reference
+
+ROWS = rotate(
+    80,
+    seed=13,
+    batch=(1, 2, 3),
+    heads=((1, 1), (4, 2), (6, 1)),
+    queries=(1, 2, 7, 20),
+    keys=(1, 5, 20, 33),
+    dims=((1, 1), (16, 16), (15, 33)),
+    padding=KEY_MASKS,
+    attn=("none", "bool", "float32", "float64"),
+    attn_shape=MASK_SHAPES,
+    causal=(False, True),
+    window=(None, None, 1, 3, 12),
+)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=case_id)
+def test_attention_and_softmax_equal_the_oracle(row: dict[str, Any]) -> None:
+    inputs = make_inputs(**row, dtype=torch.float64)
+    out, logsumexp = inputs.call(reference.masked_attention)
+    truth, truth_logsumexp = oracle.attention(*inputs.tensors(), inputs.masks)
+    close(out, truth)
+    close(logsumexp, truth_logsumexp)
+    scores = torch.randn(row["batch"], row["heads"][0], row["queries"], row["keys"]).double()
+    weights = reference.masked_softmax(scores, **inputs.masks.kwargs(), scale=0.3)
+    close(weights, oracle.softmax(scores, inputs.masks, 0.3))
+    seen = reference.visible(*scores.shape, **inputs.masks.kwargs())
+    assert (seen.numpy() == oracle.seen_keys(tuple(scores.shape), inputs.masks)).all()
+
+
+def close(ours: torch.Tensor, truth: np.ndarray) -> None:
+    got = oracle.to_numpy(ours)
+    same_patterns(got, truth.astype(np.float64))
+    np.testing.assert_allclose(got, truth.astype(np.float64), rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("query_length", [None, 1, 3, 9])
+def test_expanded_mask_equals_the_oracle(query_length: int | None, causal: bool) -> None:
+    for padding in KEY_MASKS[1:]:
+        mask = key_mask(padding, 3, 7)
+        assert mask is not None
+        options: dict[str, Any] = {"causal": causal, "window": 4}
+        ours = reference.expand_mask(
+            mask.int(), dtype=torch.float32, query_length=query_length, fill=-5.0, **options
+        )
+        seen = oracle.seen_keys((3, 1, query_length or 7, 7), Masks(key_mask=mask, **options))
+        assert (ours.numpy() == np.where(seen, 0.0, -5.0)).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("queries", [1, 20])
+def test_attention_equals_torch(queries: int, dtype: torch.dtype) -> None:
+    """Where both mean the same: every row sees a key, and causal only with Q == K."""
+    inputs = make_inputs(queries=queries, keys=20, dtype=dtype, attn="bool")
+    inputs.masks.attn_mask[..., 0] = True  # type: ignore[index]
+    out, _ = inputs.call(reference.masked_attention)
+    rival = scaled_dot_product_attention(*inputs.tensors(), attn_mask=inputs.masks.attn_mask)
+    torch.testing.assert_close(out, rival)
+    plain = make_inputs(queries=20, keys=20, dtype=dtype, causal=True)
+    rival = scaled_dot_product_attention(*plain.tensors(), is_causal=True)
+    torch.testing.assert_close(plain.call(reference.masked_attention)[0], rival)
+
+
+@pytest.mark.parametrize("queries", [1, 3, 9])
+def test_cached_attention_writes_and_sees_what_it_should(queries: int) -> None:
+    masks = Masks(key_mask("left", 2, 20 + queries), window=6)
+    step = make_step(queries=queries, heads=(4, 2), dtype=torch.float64, masks=masks)
+    key_cache, value_cache = step.written()
+    out = reference.cached_attention(
+        *step.tensors(), position=20, key_mask=masks.key_mask, window=6, scale=0.4
+    )
+    assert_same_bits(step.key_cache, key_cache)
+    assert_same_bits(step.value_cache, value_cache)
+    seen = key_cache[:, :, : step.end], value_cache[:, :, : step.end]
+    causal = Masks(masks.key_mask, causal=True, window=6)
+    close(out, oracle.attention(step.query, *seen, causal, 0.4)[0])
+
+
+@pytest.mark.parametrize("garbage", [math.nan, math.inf, -math.inf])
+def test_03_masked_garbage_has_no_influence(garbage: float) -> None:
+    inputs = make_inputs(queries=6, keys=20, padding="left", causal=True, dtype=torch.float64)
+    hidden = ~inputs.masks.key_mask[:, None, :, None]  # type: ignore[index]
+    expected, expected_logsumexp = inputs.call(reference.masked_attention)
+    dirty = Inputs(
+        inputs.query,
+        inputs.key.masked_fill(hidden, garbage),
+        inputs.value.masked_fill(hidden, garbage),
+        inputs.masks,
+    )
+    out, logsumexp = dirty.call(reference.masked_attention)
+    torch.testing.assert_close(out, expected)
+    torch.testing.assert_close(logsumexp, expected_logsumexp)
+
+
+def test_04_visible_garbage_is_never_hidden() -> None:
+    """Not even when the weight of the key underflows to 0."""
+    inputs = make_inputs(queries=3, keys=20, dtype=torch.float64)
+    inputs.value[:, :, 10] = math.nan
+    far = torch.zeros(1, 1, 1, 20)
+    assert inputs.call(reference.masked_attention, attn_mask=far)[0].isnan().all()
+    far[..., 10] = -1e9
+    assert inputs.call(reference.masked_attention, attn_mask=far)[0].isnan().all()
+    hidden = torch.arange(20) != 10
+    assert inputs.call(reference.masked_attention, attn_mask=hidden)[0].isfinite().all()
+
+
+def test_01_empty_rows_are_zero() -> None:
+    inputs = make_inputs(queries=3, keys=20, padding="empty_row", dtype=torch.float64)
+    out, logsumexp = inputs.call(reference.masked_attention)
+    assert_all_zero(out[0])
+    assert (logsumexp[0] == -math.inf).all()
+    assert out[1].count_nonzero() == out[1].numel()

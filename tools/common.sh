@@ -1,0 +1,27 @@
+# Read by the other scripts: starts in the project folder, uses its virtual environment, stops at
+# the first error.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export PATH="$PWD/.venv/bin:$PATH"
+export PIP_DISABLE_PIP_VERSION_CHECK=1
+
+say() { echo "==> $*"; }
+
+stop() {
+  echo "make: stopped: $*" >&2
+  exit 1
+}
+
+# Make the virtual environment $1, or say how to get what is missing.
+make_venv() {
+  [ -x "$1/bin/python" ] && return
+  local python=${PYTHON:-python3}
+  command -v "$python" > /dev/null ||
+    stop "there is no $python. Run: sudo apt-get install python3 python3-venv python3-dev"
+  "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
+    stop "$python is $("$python" --version), masked_attn needs 3.10 or newer. Run: make PYTHON=python3.11 ..."
+  "$python" -c 'import ensurepip, venv' 2> /dev/null ||
+    stop "$python cannot make virtual environments. Run: sudo apt-get install python3-venv"
+  say "creating the virtual environment $1 ($("$python" --version))"
+  "$python" -m venv "$1"
+}
