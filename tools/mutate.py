@@ -4,8 +4,8 @@
     python tools/mutate.py --list
     python tools/mutate.py cache_one_slot_late top_left_causal
 
-Works on a copy of the tracked files in a temporary folder, with the torch and the build tools of the
-Python that runs it. A mutation that no test notices makes the exit status 1.
+Works on a copy of the tracked files in a temporary folder, with the torch and the build tools of
+the Python that runs it. A mutation that no test notices makes the exit status 1.
 """
 
 from __future__ import annotations
@@ -22,9 +22,22 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 KERNELS = "csrc/kernels"
-OPS_TESTS = ("tests/python/ops/test_exactness.py", "tests/python/ops/test_masked_attention_masks.py")
+OPS_TESTS = (
+    "tests/python/ops/test_exactness.py",
+    "tests/python/ops/test_masked_attention_masks.py",
+)
 CACHE_TESTS = ("tests/python/ops/test_cached_attention.py",)
 MODEL_TESTS = ("tests/python/integrations",)
+
+
+# The mask function's registration and the check that it is there.
+REGISTRATION = """\
+    AttentionMaskInterface.register(NAME, make_mask)
+    if AttentionInterface()[NAME] is not attention_forward:
+        raise RuntimeError("masked_attn: the attention function could not be registered")
+    if AttentionMaskInterface()[NAME] is not make_mask:
+        raise RuntimeError("masked_attn: the mask function could not be registered")
+"""
 
 
 @dataclass(frozen=True)
@@ -78,11 +91,7 @@ MUTATIONS = (
     Mutation(
         "mask_function_not_registered_and_not_checked",
         "python/masked_attn/integrations/attention_interface.py",
-        "    AttentionMaskInterface.register(NAME, make_mask)\n"
-        "    if AttentionInterface()[NAME] is not attention_forward:\n"
-        '        raise RuntimeError("masked_attn: the attention function could not be registered")\n'
-        "    if AttentionMaskInterface()[NAME] is not make_mask:\n"
-        '        raise RuntimeError("masked_attn: the mask function could not be registered")\n',
+        REGISTRATION,
         "",
         MODEL_TESTS,
     ),
@@ -146,7 +155,9 @@ def failing_tests(folder: Path, tests: tuple[str, ...]) -> list[str]:
         failed = [f"pytest ended with {python.returncode}"]
     ctest = ["ctest", "--test-dir", "mutants", "--timeout", "120"]
     cpp = subprocess.run(ctest, cwd=folder, capture_output=True, text=True).stdout
-    return failed + re.findall(r"^\s*\d+ - (.+) \((?:Failed|Timeout|SEGFAULT|.*)\)", cpp, re.MULTILINE)
+    return failed + re.findall(
+        r"^\s*\d+ - (.+) \((?:Failed|Timeout|SEGFAULT|.*)\)", cpp, re.MULTILINE
+    )
 
 
 def mutate(folder: Path, mutation: Mutation) -> list[str]:

@@ -161,8 +161,7 @@ class MaskView {
       case DType::kFloat32:
         return add_values(static_cast<const float*>(p_.attn_mask) + offset, stride, count, scores);
       case DType::kFloat64:
-        return add_values(static_cast<const double*>(p_.attn_mask) + offset, stride, count,
-                          scores);
+        return add_values(static_cast<const double*>(p_.attn_mask) + offset, stride, count, scores);
       case DType::kBool:
         return;
     }

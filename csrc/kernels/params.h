@@ -1,4 +1,5 @@
-// What operators hand to kernels: pointers, sizes, element strides. Knows no torch and owns nothing.
+// What operators hand to kernels: pointers, sizes, element strides. Knows no torch and owns
+// nothing.
 #pragma once
 
 #include <stdint.h>
@@ -7,7 +8,8 @@ namespace masked_attn {
 
 enum class DType : int32_t { kFloat32, kFloat64, kFloat16, kBFloat16, kBool };
 
-// The caller's threads: the exact type of torch's `torch_parallel_for`. Returns 0, or an error code.
+// The caller's threads: the exact type of torch's `torch_parallel_for`. Returns 0, or an error
+// code.
 using ParallelFunc = void (*)(int64_t begin, int64_t end, void* context);
 using ParallelFor = int32_t (*)(int64_t begin, int64_t end, int64_t grain, ParallelFunc function,
                                 void* context);
@@ -15,8 +17,8 @@ using ParallelFor = int32_t (*)(int64_t begin, int64_t end, int64_t grain, Paral
 // Keys are visited in tiles of this many, counted from the first visible key of a batch row. One
 // tile's visibility fits one 64-bit word, bit j for key j of the tile.
 constexpr int64_t kKeyTile = 64;
-// A batch row takes the few-query path iff it has at most this many queries or visible keys, so that
-// a row alone and the same row padded take the same path.
+// A batch row takes the few-query path iff it has at most this many queries or visible keys, so
+// that a row alone and the same row padded take the same path.
 constexpr int64_t kFewQueries = 8;
 // The few-query path splits a row over its visible keys in chunks of this many, merged in order.
 constexpr int64_t kKeyChunk = 256;

@@ -36,7 +36,6 @@ at::Tensor cached_attention_device_meta(const at::Tensor& query, const at::Tenso
                                         at::Tensor& value_cache, const at::Tensor& position,
                                         const std::optional<at::Tensor>& key_mask,
                                         const std::optional<at::Tensor>& attn_mask,
-                                        std::optional<int64_t> window,
-                                        std::optional<double> scale);
+                                        std::optional<int64_t> window, std::optional<double> scale);
 
 }  // namespace masked_attn

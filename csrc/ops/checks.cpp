@@ -18,10 +18,10 @@ void is_bool_key_mask(const Argument& mask) {
 
 void is_bool_or_float_mask(const Argument& mask) {
   const at::ScalarType dtype = mask.tensor.scalar_type();
-  TORCH_CHECK(dtype == at::kBool || is_supported(dtype), mask.op, ": ", mask.name,
-              " must be bool (True = may be seen) or a float mask that is added to the scores, got ",
-              dtype_name(dtype),
-              "; convert it with .bool(), or expand a 0/1 mask with expand_mask");
+  TORCH_CHECK(
+      dtype == at::kBool || is_supported(dtype), mask.op, ": ", mask.name,
+      " must be bool (True = may be seen) or a float mask that is added to the scores, got ",
+      dtype_name(dtype), "; convert it with .bool(), or expand a 0/1 mask with expand_mask");
 }
 
 void broadcasts_to(const Argument& mask, const Sizes& sizes) {
@@ -33,10 +33,10 @@ void broadcasts_to(const Argument& mask, const Sizes& sizes) {
     const c10::SymInt& size = shape[rank - 1 - i];
     fits = same_size(size, target[3 - i]) || same_size(size, 1);
   }
-  TORCH_CHECK(fits, mask.op, ": ", mask.name,
-              " must be broadcastable to [batch, heads, queries, keys] = ",
-              c10::SymIntArrayRef(target, 4), ", got ", shape,
-              "; a [batch, keys] mask goes to key_mask");
+  TORCH_CHECK(
+      fits, mask.op, ": ", mask.name,
+      " must be broadcastable to [batch, heads, queries, keys] = ", c10::SymIntArrayRef(target, 4),
+      ", got ", shape, "; a [batch, keys] mask goes to key_mask");
 }
 
 }  // namespace
@@ -91,8 +91,7 @@ void has_shape(const Argument& argument, const char* names, c10::SymIntArrayRef 
 }
 
 void masks_fit(const Argument& query, const OptionalTensor& key_mask,
-               const OptionalTensor& attn_mask, std::optional<int64_t> window,
-               const Sizes& sizes) {
+               const OptionalTensor& attn_mask, std::optional<int64_t> window, const Sizes& sizes) {
   if (key_mask.has_value()) {
     const Argument mask{query.op, "key_mask", *key_mask};
     is_bool_key_mask(mask);
@@ -100,9 +99,9 @@ void masks_fit(const Argument& query, const OptionalTensor& key_mask,
     const bool fits = key_mask->dim() == 2 && same_size(key_mask->sym_size(0), sizes.batch) &&
                       same_size(key_mask->sym_size(1), sizes.keys);
     const c10::SymInt wanted[2] = {sizes.batch, sizes.keys};
-    TORCH_CHECK(fits, query.op, ": key_mask must be [batch, keys] = ",
-                c10::SymIntArrayRef(wanted, 2), ", got ", key_mask->sym_sizes(),
-                "; a mask of (query, key) pairs goes to attn_mask");
+    TORCH_CHECK(fits, query.op,
+                ": key_mask must be [batch, keys] = ", c10::SymIntArrayRef(wanted, 2), ", got ",
+                key_mask->sym_sizes(), "; a mask of (query, key) pairs goes to attn_mask");
   }
   if (attn_mask.has_value()) {
     const Argument mask{query.op, "attn_mask", *attn_mask};
@@ -117,8 +116,8 @@ void masks_fit(const Argument& query, const OptionalTensor& key_mask,
 void heads_are_grouped(const Argument& query, const Argument& key) {
   const c10::SymInt heads = query.tensor.sym_size(1);
   const c10::SymInt kv_heads = key.tensor.sym_size(1);
-  const bool grouped = same_size(kv_heads, 0) ? same_size(heads, 0)
-                                              : same_size(heads % kv_heads, 0);
+  const bool grouped =
+      same_size(kv_heads, 0) ? same_size(heads, 0) : same_size(heads % kv_heads, 0);
   TORCH_CHECK(grouped, key.op, ": ", key.name, " has ", kv_heads,
               " heads, which must divide the heads of ", query.name, ", ", heads);
 }

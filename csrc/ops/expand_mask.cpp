@@ -15,8 +15,7 @@ constexpr char kOp[] = "expand_mask";
 
 double lowest(at::ScalarType dtype) {
   double value = 0;
-  AT_DISPATCH_V2(dtype, kOp,
-                 AT_WRAP([&] { value = std::numeric_limits<scalar_t>::lowest(); }),
+  AT_DISPATCH_V2(dtype, kOp, AT_WRAP([&] { value = std::numeric_limits<scalar_t>::lowest(); }),
                  AT_EXPAND(AT_FLOATING_TYPES), at::kHalf, at::kBFloat16);
   return value;
 }
@@ -24,8 +23,8 @@ double lowest(at::ScalarType dtype) {
 void check_fill(at::ScalarType dtype, std::optional<double> fill) {
   if (!fill.has_value() || std::isinf(*fill)) return;
   TORCH_CHECK(!std::isnan(*fill), kOp, ": fill must not be NaN");
-  TORCH_CHECK(std::abs(*fill) <= -lowest(dtype), kOp, ": fill = ", *fill, " overflows ", checks::dtype_name(dtype),
-              "; use -inf or finfo(dtype).min = ", lowest(dtype));
+  TORCH_CHECK(std::abs(*fill) <= -lowest(dtype), kOp, ": fill = ", *fill, " overflows ",
+              checks::dtype_name(dtype), "; use -inf or finfo(dtype).min = ", lowest(dtype));
 }
 
 }  // namespace
@@ -44,11 +43,10 @@ at::Tensor expand_mask_meta(const at::Tensor& mask, at::ScalarType dtype,
                             std::optional<int64_t> window, std::optional<double> fill) {
   TORCH_CHECK(!mask.is_complex(), kOp, ": mask must be bool, integer or float, got ",
               checks::dtype_name(mask.scalar_type()));
-  TORCH_CHECK(dtype == at::kFloat || dtype == at::kDouble || dtype == at::kHalf ||
-                  dtype == at::kBFloat16,
-              kOp, ": dtype must be float32, float64, float16 or bfloat16, got ",
-              checks::dtype_name(dtype),
-              "; a boolean mask needs no expansion: pass it as key_mask");
+  TORCH_CHECK(
+      dtype == at::kFloat || dtype == at::kDouble || dtype == at::kHalf || dtype == at::kBFloat16,
+      kOp, ": dtype must be float32, float64, float16 or bfloat16, got ", checks::dtype_name(dtype),
+      "; a boolean mask needs no expansion: pass it as key_mask");
   TORCH_CHECK(mask.dim() == 2, kOp, ": mask must be [batch, keys], got ", mask.sym_sizes());
   const c10::SymInt queries = query_length.value_or(mask.sym_size(1));
   TORCH_CHECK(queries.sym_ge(0).guard_bool(__FILE__, __LINE__), kOp,

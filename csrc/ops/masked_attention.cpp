@@ -11,8 +11,7 @@ namespace {
 
 constexpr char kOp[] = "masked_attention";
 
-void check_shapes(const checks::Argument& q, const checks::Argument& k,
-                  const checks::Argument& v) {
+void check_shapes(const checks::Argument& q, const checks::Argument& k, const checks::Argument& v) {
   const at::Tensor& query = q.tensor;
   const at::Tensor& key = k.tensor;
   checks::has_rank(q, 4);
@@ -42,14 +41,13 @@ double attention_scale(std::optional<double> scale, int64_t head_dim) {
 at::Tensor empty_attention_output(const at::Tensor& query, const c10::SymInt& value_dim) {
   const c10::SymInt heads = query.sym_size(1);
   const c10::SymInt queries = query.sym_size(2);
-  return at::empty_strided_symint(
-      {query.sym_size(0), heads, queries, value_dim},
-      {queries * heads * value_dim, value_dim, heads * value_dim, 1},
-      query.options().requires_grad(false));
+  return at::empty_strided_symint({query.sym_size(0), heads, queries, value_dim},
+                                  {queries * heads * value_dim, value_dim, heads * value_dim, 1},
+                                  query.options().requires_grad(false));
 }
 
-at::Tensor masked_attention(const at::Tensor& query, const at::Tensor& key,
-                            const at::Tensor& value, const std::optional<at::Tensor>& key_mask,
+at::Tensor masked_attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                            const std::optional<at::Tensor>& key_mask,
                             const std::optional<at::Tensor>& attn_mask, bool causal,
                             std::optional<int64_t> window, std::optional<double> scale,
                             double dropout_p) {
@@ -70,8 +68,7 @@ std::tuple<at::Tensor, at::Tensor> masked_attention_forward(
 }
 
 at::Tensor masked_attention_meta(const at::Tensor& query, const at::Tensor& key,
-                                 const at::Tensor& value,
-                                 const std::optional<at::Tensor>& key_mask,
+                                 const at::Tensor& value, const std::optional<at::Tensor>& key_mask,
                                  const std::optional<at::Tensor>& attn_mask, bool /*causal*/,
                                  std::optional<int64_t> window, std::optional<double> scale,
                                  double dropout_p) {
@@ -98,9 +95,8 @@ std::tuple<at::Tensor, at::Tensor> masked_attention_forward_meta(
   at::Tensor out = masked_attention_meta(query, key, value, key_mask, attn_mask, causal, window,
                                          scale, dropout_p);
   const at::ScalarType dtype = query.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-  at::Tensor logsumexp =
-      at::empty_symint({query.sym_size(0), query.sym_size(1), query.sym_size(2)},
-                       query.options().dtype(dtype).requires_grad(false));
+  at::Tensor logsumexp = at::empty_symint({query.sym_size(0), query.sym_size(1), query.sym_size(2)},
+                                          query.options().dtype(dtype).requires_grad(false));
   return {std::move(out), std::move(logsumexp)};
 }
 

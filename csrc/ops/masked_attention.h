@@ -1,6 +1,6 @@
-// masked_attention: [batch, heads, queries, head_dim] attends over [batch, kv_heads, keys, head_dim]
-// without ever building the scores. The result lies in memory as [batch, queries, heads, value_dim],
-// so that merging the heads afterwards is free.
+// masked_attention: [batch, heads, queries, head_dim] attends over [batch, kv_heads, keys,
+// head_dim] without ever building the scores. The result lies in memory as [batch, queries, heads,
+// value_dim], so that merging the heads afterwards is free.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -29,8 +29,7 @@ MASKED_ATTN_API std::tuple<at::Tensor, at::Tensor> masked_attention_forward(
 
 // Check everything and return empty results of the right shape.
 at::Tensor masked_attention_meta(const at::Tensor& query, const at::Tensor& key,
-                                 const at::Tensor& value,
-                                 const std::optional<at::Tensor>& key_mask,
+                                 const at::Tensor& value, const std::optional<at::Tensor>& key_mask,
                                  const std::optional<at::Tensor>& attn_mask, bool causal,
                                  std::optional<int64_t> window, std::optional<double> scale,
                                  double dropout_p);

@@ -1,5 +1,5 @@
-// The Python module `masked_attn._C`: what the dispatcher can't carry. Build facts, instruction sets
-// and the kernels' own plan; no tensors, no torch.
+// The Python module `masked_attn._C`: what the dispatcher can't carry. Build facts, instruction
+// sets and the kernels' own plan; no tensors, no torch.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -107,8 +107,8 @@ PYBIND11_MODULE(_C, m) {
         "Instruction sets that both this build and this CPU have, from the lowest to the highest.");
   m.def("selected_instruction_set", selected_set,
         "The instruction set in use; raises if MASKED_ATTN_ISA names one that can't be used.");
-  m.def("visibility_plan", visibility_plan, py::arg("key_mask"), py::kw_only(),
-        py::arg("queries"), py::arg("causal") = false, py::arg("window") = py::none(),
+  m.def("visibility_plan", visibility_plan, py::arg("key_mask"), py::kw_only(), py::arg("queries"),
+        py::arg("causal") = false, py::arg("window") = py::none(),
         "What the kernels do for each batch row: first and last visible key (-1 when there is "
         "none), the path taken, tiles visited and skipped.");
   m.attr("key_tile") = kKeyTile;

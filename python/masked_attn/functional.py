@@ -88,7 +88,8 @@ def masked_softmax(
         RuntimeError: unsupported dtype or shape, or an input that requires grad.
 
     Example:
-        >>> masked_softmax(torch.zeros(1, 1, 1, 4), key_mask=torch.tensor([[False, True, True, False]]))
+        >>> key_mask = torch.tensor([[False, True, True, False]])
+        >>> masked_softmax(torch.zeros(1, 1, 1, 4), key_mask=key_mask)
         tensor([[[[0.0000, 0.5000, 0.5000, 0.0000]]]])
     """
     if check:
@@ -182,7 +183,8 @@ def masked_attention(
 
     Example:
         >>> q = k = v = torch.ones(1, 1, 2, 4)
-        >>> masked_attention(q, k, v, key_mask=torch.tensor([[False, True]]), causal=True)[0, 0, :, 0]
+        >>> key_mask = torch.tensor([[False, True]])
+        >>> masked_attention(q, k, v, key_mask=key_mask, causal=True)[0, 0, :, 0]
         tensor([0., 1.])
     """
     if check:
@@ -230,8 +232,8 @@ def cached_attention(
 ) -> Tensor:
     """Write new keys and values into the caches, then attend causally over all that is there.
 
-    Slots ``[position, position + queries)`` of every row are written, and query ``i`` sees the slots
-    up to ``position + i``: one decode step in one call.
+    Slots ``[position, position + queries)`` of every row are written, and query ``i`` sees the
+    slots up to ``position + i``: one decode step in one call.
 
     Args:
         query: ``[batch, heads, queries, head_dim]``.

@@ -132,7 +132,7 @@ def cached_attention(
     window: int | None = None,
     scale: float | None = None,
 ) -> Tensor:
-    """Writes the new slots into the caches, then attends causally over ``position + queries`` keys."""
+    """Write the new slots into the caches, then attend causally over all that is filled."""
     end = position + query.shape[2]
     key_cache[:, :, position:end] = new_key.to(key_cache.dtype)
     value_cache[:, :, position:end] = new_value.to(value_cache.dtype)

@@ -81,8 +81,7 @@ class TiledAttention {
   }
 
   // Fills `bits_` and returns the union of its words.
-  uint64_t find_visible(int64_t first, int64_t rows, int64_t key, int64_t keys,
-                        uint64_t key_bits) {
+  uint64_t find_visible(int64_t first, int64_t rows, int64_t key, int64_t keys, uint64_t key_bits) {
     uint64_t seen = 0;
     all_see_ = ~uint64_t{0};
     for (int64_t i = 0; i < rows; ++i) {
@@ -182,8 +181,8 @@ class TiledAttention {
       }
     });
     if (p_.logsumexp == nullptr) return;
-    T* logsumexp = static_cast<T*>(p_.logsumexp) +
-                   (batch_ * p_.heads + head_) * p_.mask.queries + queries_.begin;
+    T* logsumexp = static_cast<T*>(p_.logsumexp) + (batch_ * p_.heads + head_) * p_.mask.queries +
+                   queries_.begin;
     for (int64_t i = 0; i < length(queries_); ++i) logsumexp[i] = state_[i].logsumexp();
   }
 

@@ -34,8 +34,7 @@ int32_t run(const ExpandParams& p) {
   return for_each_task(p.threads, ceil_div(total, kRowsPerTask), [&](int64_t task, int64_t) {
     const int64_t end = min_of((task + 1) * kRowsPerTask, total);
     for (int64_t row = task * kRowsPerTask; row < end; ++row) {
-      expand_row(mask, row / p.mask.queries, row % p.mask.queries, masked,
-                 out + row * p.mask.keys);
+      expand_row(mask, row / p.mask.queries, row % p.mask.queries, masked, out + row * p.mask.keys);
     }
   });
 }

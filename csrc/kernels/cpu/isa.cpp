@@ -4,12 +4,12 @@
 #include <string.h>
 
 // Declares the doors of one set without putting them into the surrounding scope.
-#define MASKED_ATTN_DOORS(target)                    \
-  namespace masked_attn::target {                    \
-  int32_t attention(const AttentionParams&);         \
-  int32_t masked_softmax(const SoftmaxParams&);      \
-  int32_t expand_mask(const ExpandParams&);          \
-  int32_t append_cache(const AppendParams&);         \
+#define MASKED_ATTN_DOORS(target)               \
+  namespace masked_attn::target {               \
+  int32_t attention(const AttentionParams&);    \
+  int32_t masked_softmax(const SoftmaxParams&); \
+  int32_t expand_mask(const ExpandParams&);     \
+  int32_t append_cache(const AppendParams&);    \
   }
 
 #define MASKED_ATTN_TABLE(target) \

@@ -1,5 +1,6 @@
 // The instruction sets of the CPU kernels: which this build has, which this CPU can run, which one
-// is used. `MASKED_ATTN_ISA` forces one; a set that can't be used is an error, never a quiet change.
+// is used. `MASKED_ATTN_ISA` forces one; a set that can't be used is an error, never a quiet
+// change.
 #pragma once
 
 #include "../params.h"

@@ -5,12 +5,12 @@
 #include "../params.h"
 #include "../target.h"
 
-#define MASKED_ATTN_DECLARE_KERNELS(target)        \
-  inline namespace target {                        \
-  int32_t attention(const AttentionParams&);       \
-  int32_t masked_softmax(const SoftmaxParams&);    \
-  int32_t expand_mask(const ExpandParams&);        \
-  int32_t append_cache(const AppendParams&);       \
+#define MASKED_ATTN_DECLARE_KERNELS(target)     \
+  inline namespace target {                     \
+  int32_t attention(const AttentionParams&);    \
+  int32_t masked_softmax(const SoftmaxParams&); \
+  int32_t expand_mask(const ExpandParams&);     \
+  int32_t append_cache(const AppendParams&);    \
   }
 
 namespace masked_attn {

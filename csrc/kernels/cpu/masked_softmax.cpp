@@ -78,28 +78,27 @@ class RowSoftmax {
 
 template <class T>
 int32_t run(const SoftmaxParams& p) {
+  if (p.mask.keys == 0) return 0;
   const MaskView mask(p.mask);
   Range* rows = reinterpret_cast<Range*>(p.workspace.shared);
   cpu::plan_rows(p.mask, p.batch, rows);
   const int64_t total = p.batch * p.heads * p.mask.queries;
-  return for_each_task(
-      p.threads, ceil_div(total, kRowsPerTask), [&](int64_t task, int64_t worker) {
-        T* scratch =
-            reinterpret_cast<T*>(p.workspace.workers + worker * p.workspace.worker_bytes);
-        const RowSoftmax<T> softmax(p, mask, scratch);
-        const int64_t end = min_of((task + 1) * kRowsPerTask, total);
-        for (int64_t flat = task * kRowsPerTask; flat < end; ++flat) {
-          const int64_t query = flat % p.mask.queries;
-          const int64_t head = flat / p.mask.queries % p.heads;
-          const int64_t batch = flat / (p.mask.queries * p.heads);
-          with_stored_type<T>(p.out, [&](auto* out) {
-            const auto* scores = static_cast<decltype(out)>(p.scores.data);
-            softmax.run(batch, head, query, rows[batch],
-                        scores + row_offset(p.scores, batch, head, query),
-                        out + row_offset(p.out, batch, head, query));
-          });
-        }
+  return for_each_task(p.threads, ceil_div(total, kRowsPerTask), [&](int64_t task, int64_t worker) {
+    T* scratch = reinterpret_cast<T*>(p.workspace.workers + worker * p.workspace.worker_bytes);
+    const RowSoftmax<T> softmax(p, mask, scratch);
+    const int64_t end = min_of((task + 1) * kRowsPerTask, total);
+    for (int64_t flat = task * kRowsPerTask; flat < end; ++flat) {
+      const int64_t query = flat % p.mask.queries;
+      const int64_t head = flat / p.mask.queries % p.heads;
+      const int64_t batch = flat / (p.mask.queries * p.heads);
+      with_stored_type<T>(p.out, [&](auto* out) {
+        const auto* scores = static_cast<decltype(out)>(p.scores.data);
+        softmax.run(batch, head, query, rows[batch],
+                    scores + row_offset(p.scores, batch, head, query),
+                    out + row_offset(p.out, batch, head, query));
       });
+    }
+  });
 }
 
 }  // namespace

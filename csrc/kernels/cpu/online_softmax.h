@@ -1,6 +1,6 @@
-// The running maximum and sum of a softmax whose scores arrive tile by tile (Milakov and Gimelshein,
-// "Online normalizer calculation for softmax", 2018), and the only home of the rule for rows that
-// see nothing: their sum stays 0, their output is 0, their log-sum-exp is -inf.
+// The running maximum and sum of a softmax whose scores arrive tile by tile (Milakov and
+// Gimelshein, "Online normalizer calculation for softmax", 2018), and the only home of the rule for
+// rows that see nothing: their sum stays 0, their output is 0, their log-sum-exp is -inf.
 #pragma once
 
 #include <math.h>

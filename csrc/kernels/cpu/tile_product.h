@@ -45,8 +45,8 @@ inline void block_product(Matrix<const T> a, Matrix<const T> b, int64_t depth, M
 }
 
 template <class T, int kRows>
-inline void row_block_product(Matrix<const T> a, Matrix<const T> b, int64_t depth,
-                              int64_t columns, Matrix<T> c, bool accumulate) {
+inline void row_block_product(Matrix<const T> a, Matrix<const T> b, int64_t depth, int64_t columns,
+                              Matrix<T> c, bool accumulate) {
   constexpr int kVectors = Vec<T>::kBlockVectors;
   constexpr int64_t kColumns = kVectors * Vec<T>::kLanes;
   int64_t j = 0;
@@ -62,7 +62,7 @@ inline void row_block_product(Matrix<const T> a, Matrix<const T> b, int64_t dept
 
 template <class T>
 inline void depth_block_product(Matrix<const T> a, Matrix<const T> b, int64_t rows, int64_t depth,
-                         int64_t columns, Matrix<T> c, bool accumulate) {
+                                int64_t columns, Matrix<T> c, bool accumulate) {
   int64_t i = 0;
   for (; i + kBlockRows <= rows; i += kBlockRows) {
     row_block_product<T, kBlockRows>({a.data + i * a.stride, a.stride}, b, depth, columns,

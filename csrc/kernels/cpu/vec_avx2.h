@@ -15,8 +15,8 @@ struct Vec;
 template <>
 struct Vec<float> {
   static constexpr int64_t kLanes = 8;
-  // The register block of tile_product.h: rows by vectors, chosen to fill the register file; `kChain` is its
-  // longest chain of additions.
+  // The register block of tile_product.h: rows by vectors, chosen to fill the register file;
+  // `kChain` is its longest chain of additions.
   static constexpr int kBlockVectors = 2;
   static constexpr int64_t kChain = 64;
   __m256 v;

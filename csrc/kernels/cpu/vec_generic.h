@@ -13,8 +13,8 @@ inline namespace MASKED_ATTN_TARGET {
 template <class T>
 struct Vec {
   static constexpr int64_t kLanes = 16 / sizeof(T);
-  // The register block of tile_product.h: rows by vectors, chosen to fill the register file; `kChain` is its
-  // longest chain of additions.
+  // The register block of tile_product.h: rows by vectors, chosen to fill the register file;
+  // `kChain` is its longest chain of additions.
   static constexpr int kBlockVectors = 2;
   // Shorter than with fused multiply-adds, since here every product is rounded too.
   static constexpr int64_t kChain = 8;

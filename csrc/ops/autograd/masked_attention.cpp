@@ -15,8 +15,7 @@ at::Tensor masked_attention_autograd(const at::Tensor& query, const at::Tensor& 
                                      double dropout_p) {
   refuse_gradient("masked_attention", kNotYet, query, key, value, attn_mask);
   at::AutoDispatchBelowADInplaceOrView guard;
-  return masked_attention(query, key, value, key_mask, attn_mask, causal, window, scale,
-                          dropout_p);
+  return masked_attention(query, key, value, key_mask, attn_mask, causal, window, scale, dropout_p);
 }
 
 std::tuple<at::Tensor, at::Tensor> masked_attention_forward_autograd(

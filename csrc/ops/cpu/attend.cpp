@@ -8,9 +8,8 @@
 
 namespace masked_attn::cpu {
 
-void attend(const char* op, const at::Tensor& query, const at::Tensor& key,
-            const at::Tensor& value, const AttendOptions& options, at::Tensor& out,
-            at::Tensor& logsumexp) {
+void attend(const char* op, const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+            const AttendOptions& options, at::Tensor& out, at::Tensor& logsumexp) {
   const int64_t keys = key.size(2);
   if (query.size(0) * query.size(1) * query.size(2) == 0) return;
   if (keys == 0) {

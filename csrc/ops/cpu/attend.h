@@ -15,8 +15,7 @@ struct AttendOptions {
 
 // Fills `out` [batch, heads, queries, value_dim] and, if defined, `logsumexp`. All arguments are
 // checked already.
-void attend(const char* op, const at::Tensor& query, const at::Tensor& key,
-            const at::Tensor& value, const AttendOptions& options, at::Tensor& out,
-            at::Tensor& logsumexp);
+void attend(const char* op, const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+            const AttendOptions& options, at::Tensor& out, at::Tensor& logsumexp);
 
 }  // namespace masked_attn::cpu

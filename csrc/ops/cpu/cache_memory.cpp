@@ -32,8 +32,7 @@ std::vector<Span> spans_of(const at::Tensor& tensor) {
   for (int64_t b = 0; b < sizes[0]; ++b) {
     for (int64_t h = 0; h < sizes[1]; ++h) {
       for (int64_t i = 0; i < rows; ++i) {
-        const char* begin =
-            data + (b * strides[0] + h * strides[1] + i * strides[2]) * element;
+        const char* begin = data + (b * strides[0] + h * strides[1] + i * strides[2]) * element;
         spans.emplace_back(begin, begin + length * element);
       }
     }
@@ -70,8 +69,8 @@ void check_cache(const Named& cache) {
 }
 
 void check_apart(const Named& cache, const Named& other) {
-  TORCH_CHECK(!share_memory(cache.tensor, other.tensor), kOp, ": ", cache.name, " and ",
-              other.name, " share memory; clone one of them");
+  TORCH_CHECK(!share_memory(cache.tensor, other.tensor), kOp, ": ", cache.name, " and ", other.name,
+              " share memory; clone one of them");
 }
 
 }  // namespace

@@ -29,9 +29,8 @@ void append(const at::Tensor& source, at::Tensor& cache, int64_t position) {
 }
 
 void append_and_attend(const at::Tensor& query, const at::Tensor& new_key,
-                       const at::Tensor& new_value, at::Tensor& key_cache,
-                       at::Tensor& value_cache, int64_t position, const AttendOptions& options,
-                       at::Tensor& out) {
+                       const at::Tensor& new_value, at::Tensor& key_cache, at::Tensor& value_cache,
+                       int64_t position, const AttendOptions& options, at::Tensor& out) {
   check_cache_memory(query, new_key, new_value, key_cache, value_cache);
   append(new_key, key_cache, position);
   append(new_value, value_cache, position);
@@ -67,8 +66,7 @@ at::Tensor cached_attention_device_cpu(const at::Tensor& query, const at::Tensor
                                        at::Tensor& value_cache, const at::Tensor& position,
                                        const std::optional<at::Tensor>& key_mask,
                                        const std::optional<at::Tensor>& attn_mask,
-                                       std::optional<int64_t> window,
-                                       std::optional<double> scale) {
+                                       std::optional<int64_t> window, std::optional<double> scale) {
   at::Tensor out = cached_attention_device_meta(query, new_key, new_value, key_cache, value_cache,
                                                 position, key_mask, attn_mask, window, scale);
   const int64_t capacity = key_cache.size(2);

@@ -14,13 +14,12 @@ namespace {
 // The masked value as it lies in memory.
 uint64_t fill_bits(at::ScalarType dtype, std::optional<double> fill) {
   uint64_t bits = 0;
-  AT_DISPATCH_V2(
-      dtype, "expand_mask", AT_WRAP([&] {
-        const double value = fill.value_or(-std::numeric_limits<double>::infinity());
-        const scalar_t stored = static_cast<scalar_t>(value);
-        std::memcpy(&bits, &stored, sizeof(stored));
-      }),
-      AT_EXPAND(AT_FLOATING_TYPES), at::kHalf, at::kBFloat16);
+  AT_DISPATCH_V2(dtype, "expand_mask", AT_WRAP([&] {
+                   const double value = fill.value_or(-std::numeric_limits<double>::infinity());
+                   const scalar_t stored = static_cast<scalar_t>(value);
+                   std::memcpy(&bits, &stored, sizeof(stored));
+                 }),
+                 AT_EXPAND(AT_FLOATING_TYPES), at::kHalf, at::kBFloat16);
   return bits;
 }
 

@@ -8,8 +8,7 @@ namespace masked_attn::cpu {
 namespace {
 
 at::Tensor masked_attention_cpu(const at::Tensor& query, const at::Tensor& key,
-                                const at::Tensor& value,
-                                const std::optional<at::Tensor>& key_mask,
+                                const at::Tensor& value, const std::optional<at::Tensor>& key_mask,
                                 const std::optional<at::Tensor>& attn_mask, bool causal,
                                 std::optional<int64_t> window, std::optional<double> scale,
                                 double dropout_p) {

@@ -1,4 +1,5 @@
-// The operators as a LibTorch program calls them: through the dispatcher, compared with torch's own.
+// The operators as a LibTorch program calls them: through the dispatcher, compared with torch's
+// own.
 #include <ATen/ATen.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 
@@ -31,9 +32,9 @@ at::Tensor causal_pairs(int64_t queries, int64_t keys) {
 at::Tensor eager(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
                  const at::Tensor& seen) {
   const double scale = 1.0 / std::sqrt(static_cast<double>(query.size(3)));
-  const at::Tensor scores = at::matmul(query.to(at::kDouble) * scale,
-                                       key.to(at::kDouble).transpose(2, 3))
-                                .masked_fill(seen.logical_not(), -kInf);
+  const at::Tensor scores =
+      at::matmul(query.to(at::kDouble) * scale, key.to(at::kDouble).transpose(2, 3))
+          .masked_fill(seen.logical_not(), -kInf);
   const at::Tensor weights = scores.softmax(-1).masked_fill(seen.logical_not(), 0.0);
   return at::matmul(weights, value.to(at::kDouble));
 }
@@ -74,10 +75,9 @@ TEST_CASE("masked_attention equals eager attention in double") {
 
 TEST_CASE("masked_attention_forward gives the log-sum-exp of the visible scores") {
   const at::Tensor zeros = at::zeros({1, 1, 3, 4});
-  const auto [out, logsumexp] =
-      masked_attn::masked_attention_forward(zeros, zeros, at::ones({1, 1, 3, 4}),
-                                            at::tensor({0, 1, 1}).unsqueeze(0).to(at::kBool),
-                                            std::nullopt, /*causal=*/true);
+  const auto [out, logsumexp] = masked_attn::masked_attention_forward(
+      zeros, zeros, at::ones({1, 1, 3, 4}), at::tensor({0, 1, 1}).unsqueeze(0).to(at::kBool),
+      std::nullopt, /*causal=*/true);
   const float* values = logsumexp.const_data_ptr<float>();
   CHECK(values[0] == -kInf);
   CHECK(values[1] == 0.0f);
@@ -121,15 +121,14 @@ TEST_CASE("cached_attention writes its slots and attends over all of them") {
   values_before.narrow(2, 70, 3).copy_(new_value);
   CHECK(key_cache.equal(keys_before));
   CHECK(value_cache.equal(values_before));
-  const at::Tensor expected = eager(query, key_cache.narrow(2, 0, 73).repeat_interleave(2, 1),
-                                    value_cache.narrow(2, 0, 73).repeat_interleave(2, 1),
-                                    causal_pairs(3, 73));
+  const at::Tensor expected =
+      eager(query, key_cache.narrow(2, 0, 73).repeat_interleave(2, 1),
+            value_cache.narrow(2, 0, 73).repeat_interleave(2, 1), causal_pairs(3, 73));
   CHECK(distance(out, expected) < 2e-6);
 
   SECTION("the position may lie on the device") {
-    const at::Tensor again =
-        masked_attn::cached_attention(query, new_key, new_value, key_cache, value_cache,
-                                      at::scalar_tensor(70, at::kLong));
+    const at::Tensor again = masked_attn::cached_attention(
+        query, new_key, new_value, key_cache, value_cache, at::scalar_tensor(70, at::kLong));
     CHECK(again.equal(out));
   }
 }
