@@ -5,6 +5,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export PATH="$PWD/.venv/bin:$PATH"
 export PIP_DISABLE_PIP_VERSION_CHECK=1
 
+# Tests run in one process for each core; more threads inside them would only wait for each other.
+test_alone() { OMP_NUM_THREADS=1 python -m pytest -q -rs --numprocesses "${MAX_JOBS:-auto}" "$@"; }
+
 say() { echo "==> $*"; }
 
 stop() {

@@ -23,5 +23,5 @@ else
 fi
 
 say "Python tests"
-python -m pytest -q -rs --durations=5 || failed=1
+test_alone --durations=5 || failed=1
 exit $failed

@@ -25,7 +25,7 @@ for version in "$@"; do
   "$venv/bin/python" -m pip install -qq "$wheel[hf,test]" "transformers==$version"
   say "transformers $version: testing"
   log=build/transformers-$version.log
-  PATH="$PWD/$venv/bin:$PATH" "$venv/bin/python" -m pytest -q -rs "${tests[@]}" 2>&1 | tee "$log" || failed=1
+  PATH="$PWD/$venv/bin:$PATH" test_alone "${tests[@]}" 2>&1 | tee "$log" || failed=1
   summary+=("transformers $version: $(tail -n 1 "$log")")
 done
 say "summary"

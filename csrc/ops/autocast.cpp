@@ -49,7 +49,9 @@ at::Tensor cached_attention_autocast(const at::Tensor& query, const at::Tensor& 
                                      const std::optional<at::Tensor>& attn_mask,
                                      std::optional<int64_t> window, std::optional<double> scale) {
   c10::impl::ExcludeDispatchKeyGuard guard(key_of<device>());
-  const at::ScalarType dtype = key_cache.scalar_type();
+  // A cache that can't be one is left to the checks.
+  const bool floating = key_cache.is_floating_point();
+  const at::ScalarType dtype = floating ? key_cache.scalar_type() : query.scalar_type();
   return cached_attention(query.to(dtype), new_key.to(dtype), new_value.to(dtype), key_cache,
                           value_cache, position, key_mask, attn_mask, window, scale);
 }

@@ -60,7 +60,7 @@ at::Tensor check_masks(const Arguments& a, const c10::SymInt& keys,
   const at::Tensor& query = a.query.tensor;
   checks::masks_fit(a.query, key_mask, attn_mask, window,
                     {query.sym_size(0), query.sym_size(1), query.sym_size(2), keys});
-  checks::scale_is_finite(kOp, scale);
+  checks::scale_is_finite(a.query, scale);
   return empty_attention_output(query, a.new_value.tensor.sym_size(3));
 }
 
@@ -109,12 +109,13 @@ at::Tensor cached_attention_meta(const at::Tensor& query, const at::Tensor& new_
                     {kOp, "value_cache", value_cache}};
   check_dtypes_and_devices(a);
   check_shapes(a);
-  const c10::SymInt end = position + query.sym_size(2);
+  // Written so that no position overflows.
+  const c10::SymInt room = key_cache.sym_size(2) - query.sym_size(2);
   TORCH_CHECK(at_most(0, position), kOp, ": position must not be negative, got ", position);
-  TORCH_CHECK(at_most(end, key_cache.sym_size(2)), kOp, ": position = ", position, " and ",
+  TORCH_CHECK(at_most(0, room) && at_most(position, room), kOp, ": position = ", position, " and ",
               query.sym_size(2), " queries go past the capacity of the cache, ",
               key_cache.sym_size(2));
-  return check_masks(a, end, key_mask, attn_mask, window, scale);
+  return check_masks(a, position + query.sym_size(2), key_mask, attn_mask, window, scale);
 }
 
 at::Tensor cached_attention_device_meta(const at::Tensor& query, const at::Tensor& new_key,

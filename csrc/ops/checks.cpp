@@ -122,9 +122,11 @@ void heads_are_grouped(const Argument& query, const Argument& key) {
               " heads, which must divide the heads of ", query.name, ", ", heads);
 }
 
-void scale_is_finite(const char* op, std::optional<double> scale) {
-  TORCH_CHECK(!scale.has_value() || std::isfinite(*scale), op, ": scale must be finite, got ",
-              scale.value_or(0.0));
+void scale_is_finite(const Argument& query, std::optional<double> scale) {
+  const double value = scale.value_or(0.0);
+  const bool wide = query.tensor.scalar_type() == at::kDouble;
+  TORCH_CHECK(wide ? std::isfinite(value) : std::isfinite(static_cast<float>(value)), query.op,
+              ": scale must be finite in ", wide ? "float64" : "float32", ", got ", value);
 }
 
 }  // namespace masked_attn::checks

@@ -46,6 +46,7 @@ void heads_are_grouped(const Argument& query, const Argument& key);
 void masks_fit(const Argument& query, const OptionalTensor& key_mask,
                const OptionalTensor& attn_mask, std::optional<int64_t> window, const Sizes& sizes);
 
-void scale_is_finite(const char* op, std::optional<double> scale);
+// In the dtype of the sums: float32, or float64 for float64.
+void scale_is_finite(const Argument& query, std::optional<double> scale);
 
 }  // namespace masked_attn::checks

@@ -83,7 +83,7 @@ at::Tensor masked_attention_meta(const at::Tensor& query, const at::Tensor& key,
   check_shapes(q, k, v);
   checks::masks_fit(q, key_mask, attn_mask, window,
                     {query.sym_size(0), query.sym_size(1), query.sym_size(2), key.sym_size(2)});
-  checks::scale_is_finite(kOp, scale);
+  checks::scale_is_finite(q, scale);
   check_dropout(dropout_p);
   return empty_attention_output(query, value.sym_size(3));
 }

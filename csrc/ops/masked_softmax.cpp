@@ -24,7 +24,7 @@ at::Tensor masked_softmax_meta(const at::Tensor& scores, const std::optional<at:
   checks::masks_fit(
       argument, key_mask, attn_mask, window,
       {scores.sym_size(0), scores.sym_size(1), scores.sym_size(2), scores.sym_size(3)});
-  checks::scale_is_finite(argument.op, scale);
+  checks::scale_is_finite(argument, scale);
   return at::empty_symint(scores.sym_sizes(), scores.options().requires_grad(false));
 }
 

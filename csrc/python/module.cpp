@@ -109,8 +109,9 @@ PYBIND11_MODULE(_C, m) {
         "The instruction set in use; raises if MASKED_ATTN_ISA names one that can't be used.");
   m.def("visibility_plan", visibility_plan, py::arg("key_mask"), py::kw_only(), py::arg("queries"),
         py::arg("causal") = false, py::arg("window") = py::none(),
-        "What the kernels do for each batch row: first and last visible key (-1 when there is "
-        "none), the path taken, tiles visited and skipped.");
+        "For each batch row: first and last visible key (-1 when there is none), the path taken, "
+        "and how many tiles (48 queries by 64 keys) hold something visible and how many do not. A "
+        "row on the few-query path is counted as if it were tiled.");
   m.attr("key_tile") = kKeyTile;
   m.attr("query_tile") = cpu::kQueryTile;
   m.attr("few_queries") = kFewQueries;

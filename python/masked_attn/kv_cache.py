@@ -59,6 +59,12 @@ class KVBuffer:
         """Whether the filled slots take part in autograd."""
         return self._key is not None and any(held.requires_grad for held in self._pair())
 
+    def storage_dtype(self, dtype: torch.dtype) -> torch.dtype:
+        """The dtype in which keys of ``dtype`` that come next are stored."""
+        if self._key is not None and self.length > 0:
+            return self._key.dtype
+        return self.dtype or dtype
+
     def reserve(self, new_key: Tensor, new_value: Tensor) -> tuple[Tensor, Tensor, int]:
         """Make room for new keys and values without writing them.
 
@@ -74,11 +80,11 @@ class KVBuffer:
             ValueError: the buffer holds keys of another batch, head count or head size.
         """
         needed = self.length + new_key.shape[2]
-        if self._key is None or self._value is None or (self.length == 0 and self._stale(new_key)):
+        if self._key is None or self._value is None or self._stale(new_key, new_value):
             self._key = self._empty_like(new_key, self._first_capacity(needed))
             self._value = self._empty_like(new_value, self._first_capacity(needed))
             self._spare = None
-        elif not _same_rows(self._key, new_key):
+        elif not (_same_rows(self._key, new_key) and _same_rows(self._value, new_value)):
             held, got = list(self._key.shape), list(new_key.shape)
             raise ValueError(f"KVBuffer: holds keys {held}, got {got}; reset the cache first")
         elif needed > self.capacity:
@@ -151,10 +157,13 @@ class KVBuffer:
         assert self._value is not None
         return self._key, self._value
 
-    def _stale(self, new_key: Tensor) -> bool:
-        key = self._pair()[0]
+    def _stale(self, new_key: Tensor, new_value: Tensor) -> bool:
+        """Empty memory that another kind of keys or values left behind."""
+        if self.length > 0:
+            return False
+        key, value = self._pair()
         same_kind = key.device == new_key.device and key.dtype == (self.dtype or new_key.dtype)
-        return not (same_kind and _same_rows(key, new_key))
+        return not (same_kind and _same_rows(key, new_key) and _same_rows(value, new_value))
 
     def _first_capacity(self, needed: int) -> int:
         return max(needed, MIN_CAPACITY if self.hint is None else self.hint)

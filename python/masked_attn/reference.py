@@ -170,7 +170,8 @@ def _softmax_and_logsumexp(
         scores = scores + attn_mask.to(scores.dtype)
     scores = scores.masked_fill(~seen, float("-inf"))
     logsumexp = scores.logsumexp(dim=-1)
-    weights = scores.softmax(dim=-1).masked_fill(~seen, 0.0)
+    empty = (scores == float("-inf")).all(dim=-1, keepdim=True)
+    weights = scores.softmax(dim=-1).masked_fill(~seen | empty, 0.0)
     return weights, logsumexp, seen
 
 

@@ -15,7 +15,7 @@ from support.cases import KEY_MASKS, MASK_SHAPES, Inputs, case_id, key_mask, mak
 from support.oracle import Masks
 from torch.nn.functional import scaled_dot_product_attention
 
-from masked_attn import reference
+from masked_attn import masked_attention, reference
 
 ROWS = rotate(
     80,
@@ -130,3 +130,16 @@ def test_01_empty_rows_are_zero() -> None:
     assert_all_zero(out[0])
     assert (logsumexp[0] == -math.inf).all()
     assert out[1].count_nonzero() == out[1].numel()
+
+
+def test_a_row_whose_visible_scores_are_all_minus_infinity_is_zero() -> None:
+    """As in SDPA: the kernels and the reference agree on it."""
+    query = torch.ones(1, 1, 9, 1)
+    key = torch.full((1, 1, 9, 1), -math.inf)
+    value = torch.ones(1, 1, 9, 1)
+    for rows in (1, 9):
+        ours, logsumexp = masked_attention(query[:, :, :rows], key, value, return_logsumexp=True)
+        truth, _ = reference.masked_attention(query[:, :, :rows], key, value)
+        assert_all_zero(ours)
+        assert_all_zero(truth)
+        assert (logsumexp == -math.inf).all()

@@ -60,8 +60,7 @@ class FewQueryAttention {
       : p_(params),
         mask_(mask),
         group_(params.heads / params.kv_heads),
-        layout_(cpu::shared_layout(params)),
-        max_chunks_(max_of(1, ceil_div(params.mask.keys, kKeyChunk))) {}
+        layout_(cpu::shared_layout(params)) {}
 
   // One chunk of keys of one key head, for the queries of the item and all heads of the group.
   void run(const cpu::Item& item, int64_t kv_head, char* workspace) const {
@@ -214,9 +213,9 @@ class FewQueryAttention {
   }
 
   Part part(const Place& at, int64_t chunk) const {
-    const int64_t size = static_cast<int64_t>(sizeof(OnlineSoftmax<T>)) +
-                         p_.value_dim * static_cast<int64_t>(sizeof(T));
-    char* begin = p_.workspace.shared + layout_.partials + (flat(at) * max_chunks_ + chunk) * size;
+    static_assert(sizeof(OnlineSoftmax<T>) == 2 * sizeof(T), "plan.cpp counts on it");
+    const int64_t index = flat(at) * layout_.max_chunks + chunk;
+    char* begin = p_.workspace.shared + layout_.partials + index * layout_.partial_bytes;
     return {reinterpret_cast<OnlineSoftmax<T>*>(begin),
             reinterpret_cast<T*>(begin + sizeof(OnlineSoftmax<T>))};
   }
@@ -258,7 +257,6 @@ class FewQueryAttention {
   const MaskView& mask_;
   int64_t group_;
   cpu::SharedLayout layout_;
-  int64_t max_chunks_;
 };
 
 }  // namespace MASKED_ATTN_TARGET

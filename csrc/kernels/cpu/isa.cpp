@@ -3,23 +3,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-// Declares the doors of one set without putting them into the surrounding scope.
-#define MASKED_ATTN_DOORS(target)               \
-  namespace masked_attn::target {               \
-  int32_t attention(const AttentionParams&);    \
-  int32_t masked_softmax(const SoftmaxParams&); \
-  int32_t expand_mask(const ExpandParams&);     \
-  int32_t append_cache(const AppendParams&);    \
-  }
+#include "kernels.h"
 
 #define MASKED_ATTN_TABLE(target) \
   {target::attention, target::masked_softmax, target::expand_mask, target::append_cache}
 
-MASKED_ATTN_DOORS(scalar)
+namespace masked_attn {
+MASKED_ATTN_DECLARE_KERNELS(scalar)
 #if MASKED_ATTN_X86_SETS
-MASKED_ATTN_DOORS(avx2)
-MASKED_ATTN_DOORS(avx512)
+MASKED_ATTN_DECLARE_KERNELS(avx2)
+MASKED_ATTN_DECLARE_KERNELS(avx512)
 #endif
+}  // namespace masked_attn
 
 namespace masked_attn::cpu {
 namespace {

@@ -2,11 +2,11 @@
 // All return 0, or the error code of the caller's threads.
 #pragma once
 
+#include "../half.h"  // makes the namespace of this target an inline one
 #include "../params.h"
-#include "../target.h"
 
 #define MASKED_ATTN_DECLARE_KERNELS(target)     \
-  inline namespace target {                     \
+  namespace target {                            \
   int32_t attention(const AttentionParams&);    \
   int32_t masked_softmax(const SoftmaxParams&); \
   int32_t expand_mask(const ExpandParams&);     \

@@ -15,8 +15,6 @@ int64_t compute_bytes(DType query) {
   return query == DType::kFloat64 ? sizeof(double) : sizeof(float);
 }
 
-int64_t max_chunks(const MaskParams& mask) { return max_of(1, ceil_div(mask.keys, kKeyChunk)); }
-
 // Visible pairs by position alone, estimated at the middle of each query tile.
 int64_t pairs(const MaskView& mask, Range queries, Range keys) {
   int64_t total = 0;
@@ -132,18 +130,17 @@ void plan_rows(const MaskParams& params, int64_t batch, Range* rows) {
 
 SharedLayout shared_layout(const AttentionParams& params) {
   const int64_t few_blocks = ceil_div(params.mask.queries, kFewBlock);
-  const int64_t per_row = 2 + max_of(few_blocks, max_chunks(params.mask));
   SharedLayout layout{};
-  layout.item_capacity = params.batch * per_row;
+  layout.max_chunks = max_of(1, ceil_div(params.mask.keys, kKeyChunk));
+  layout.partial_bytes = (params.value_dim + 2) * compute_bytes(params.query.dtype);
+  layout.item_capacity = params.batch * (2 + max_of(few_blocks, layout.max_chunks));
   layout.counters = aligned(layout.item_capacity * static_cast<int64_t>(sizeof(Item)));
   layout.partials = layout.counters + aligned(params.batch * params.kv_heads * 4);
-  int64_t partial_bytes = 0;
-  if (params.mask.queries <= kFewQueries && max_chunks(params.mask) > 1) {
-    const int64_t slots =
-        params.batch * params.heads * params.mask.queries * max_chunks(params.mask);
-    partial_bytes = slots * (params.value_dim + 2) * compute_bytes(params.query.dtype);
+  layout.total = layout.partials;
+  if (params.mask.queries <= kFewQueries && layout.max_chunks > 1) {
+    const int64_t rows = params.batch * params.heads * params.mask.queries;
+    layout.total += aligned(rows * layout.max_chunks * layout.partial_bytes);
   }
-  layout.total = layout.partials + aligned(partial_bytes);
   return layout;
 }
 

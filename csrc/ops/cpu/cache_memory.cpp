@@ -23,7 +23,7 @@ std::vector<Span> spans_of(const at::Tensor& tensor) {
   const at::IntArrayRef sizes = tensor.sizes();
   const at::IntArrayRef strides = tensor.strides();
   const int64_t row = sizes[3];
-  const bool joined = strides[2] == row;
+  const bool joined = strides[2] == row || sizes[2] <= 1;
   const int64_t rows = joined ? 1 : sizes[2];
   const int64_t length = joined ? sizes[2] * row : row;
   const char* data = static_cast<const char*>(tensor.const_data_ptr());
@@ -38,6 +38,18 @@ std::vector<Span> spans_of(const at::Tensor& tensor) {
     }
   }
   return spans;
+}
+
+// A dense tensor can't; any other is looked at piece by piece.
+bool overlaps_itself(const at::Tensor& tensor) {
+  if (tensor.numel() == 0 || tensor.is_non_overlapping_and_dense()) return false;
+  if (tensor.size(2) > 1 && tensor.stride(2) < tensor.size(3)) return true;
+  std::vector<Span> spans = spans_of(tensor);
+  std::sort(spans.begin(), spans.end());
+  for (size_t i = 1; i < spans.size(); ++i) {
+    if (spans[i].first < spans[i - 1].second) return true;
+  }
+  return false;
 }
 
 // torch's own check gives up on strided views, and views of one buffer are what caches often are.
@@ -61,11 +73,10 @@ void check_cache(const Named& cache) {
               " was made in inference mode and can be written only there");
   TORCH_CHECK(tensor.size(-1) <= 1 || tensor.stride(-1) == 1, kOp, ": the last dimension of ",
               cache.name, " must be contiguous, got strides ", tensor.strides());
-  for (int64_t i = 0; i < tensor.dim(); ++i) {
-    TORCH_CHECK(tensor.size(i) <= 1 || tensor.stride(i) != 0, kOp, ": ", cache.name,
-                " is expanded (a stride of 0) and can't be written, got strides ",
-                tensor.strides());
-  }
+  TORCH_CHECK(!overlaps_itself(tensor), kOp, ": ", cache.name,
+              " overlaps itself (it is an expanded or overlapping view) and can't be written, got "
+              "sizes ",
+              tensor.sizes(), " and strides ", tensor.strides());
 }
 
 void check_apart(const Named& cache, const Named& other) {

@@ -18,6 +18,7 @@ struct Kept {
 void* kept_memory(int64_t bytes) {
   thread_local Kept kept;
   if (kept.bytes < bytes) {
+    kept.bytes = 0;  // should the allocation fail
     kept.memory.clear();
     kept.memory = c10::GetCPUAllocator()->allocate(bytes);
     kept.bytes = bytes;

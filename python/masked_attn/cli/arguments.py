@@ -35,7 +35,7 @@ class _Knob:
 
 
 _KNOBS = (
-    _Knob("temperature", real_number(0, open_low=True), "divide the logits by this", "sampling"),
+    _Knob("temperature", real_number(1e-3), "divide the logits by this", "sampling"),
     _Knob("top_k", whole_number(0), "keep the K likeliest tokens; 0 keeps all", "sampling"),
     _Knob("top_p", real_number(0, 1), "keep the likeliest tokens up to this mass", "sampling"),
     _Knob("min_p", real_number(0, 1), "drop tokens below this part of the best", "sampling"),

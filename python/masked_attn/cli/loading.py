@@ -43,8 +43,12 @@ def find_model(name: str | None) -> Source:
         if not (EMBEDDED_MODEL / "config.json").is_file():
             raise BadInput("this installation has no embedded model: name one with --model")
         return Source(str(EMBEDDED_MODEL), is_directory=True)
-    path = Path(name).expanduser()
-    if path.is_dir():
+    try:
+        path = Path(name).expanduser()
+        is_directory = path.is_dir()
+    except (OSError, RuntimeError) as error:  # a name too long, a home folder of nobody
+        raise BadInput(f"--model {name}: {first_line(error)}") from error
+    if is_directory:
         if not (path / "config.json").is_file():
             raise BadInput(f"--model {name}: no config.json in this directory")
         return Source(str(path), is_directory=True)

@@ -69,7 +69,8 @@ class MaskedGPT2Attention(GPT2Attention):
         dropout = self.attn_dropout.p if self.training else 0.0
         plain = not textbook and not grad and dropout == 0.0
         # cached_attention is always causal; one query sees every key either way.
-        if plain and isinstance(cache, KVCache) and (seen.causal or query.shape[2] == 1):
+        causal = seen.causal or query.shape[2] == 1
+        if plain and causal and isinstance(cache, KVCache) and self._can_attend(cache, query):
             plan.paths[self.layer_idx] = "cached_attention"
             return self._attend_in_place(query, key, value, cache, seen), None
         if cache is not None:
@@ -96,6 +97,12 @@ class MaskedGPT2Attention(GPT2Attention):
             is_causal=seen.causal,
         )
         return out.transpose(1, 2), None
+
+    def _can_attend(self, cache: KVCache, query: Tensor) -> bool:
+        """Whether the operator takes this cache as it is; ``update`` converts any other."""
+        stored = cache.layer(self.layer_idx).buffer.storage_dtype(query.dtype)
+        smaller = query.dtype == torch.float32 and stored in (torch.float16, torch.bfloat16)
+        return smaller or stored == query.dtype
 
     def _attend_in_place(
         self, query: Tensor, key: Tensor, value: Tensor, cache: KVCache, seen: Visibility

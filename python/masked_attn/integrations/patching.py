@@ -166,9 +166,7 @@ def unpatch(model: Model) -> Model:
         _restore(transformer, "forward", forward.previous)
     elif any(isinstance(block.attn, MaskedGPT2Attention) for block in transformer.h):
         raise RuntimeError("forward of the model was wrapped after patch; undo that first")
-    prepare = model.__dict__.get(_PREPARE)
-    if isinstance(prepare, PatchedCachePreparation):
-        _restore(model, _PREPARE, prepare.previous)
+    _unpatch_cache_preparation(model)
     return model
 
 
@@ -185,6 +183,7 @@ def patched(model: Model, *, fused: bool = True) -> Iterator[Model]:
     """
     before = _gpt2_inside(model).__dict__.get("forward")
     was_fused = before.fused if isinstance(before, PatchedForward) else None
+    prepared = isinstance(model.__dict__.get(_PREPARE), PatchedCachePreparation)
     patch(model, fused=fused)
     try:
         yield model
@@ -193,6 +192,8 @@ def patched(model: Model, *, fused: bool = True) -> Iterator[Model]:
             unpatch(model)
         else:
             patch(model, fused=was_fused)
+            if not prepared:  # patched before from a part of it, as its ``transformer``
+                _unpatch_cache_preparation(model)
 
 
 def paths(model: PreTrainedModel) -> dict[int, str]:
@@ -231,6 +232,12 @@ def _replace_attention(transformer: GPT2Model, fused: bool) -> None:
 def _require_our_layers(transformer: GPT2Model) -> None:
     if not all(isinstance(block.attn, MaskedGPT2Attention) for block in transformer.h):
         raise RuntimeError("attention modules were replaced after patch; unpatch, then patch again")
+
+
+def _unpatch_cache_preparation(model: PreTrainedModel) -> None:
+    prepare = model.__dict__.get(_PREPARE)
+    if isinstance(prepare, PatchedCachePreparation):
+        _restore(model, _PREPARE, prepare.previous)
 
 
 def _restore(module: torch.nn.Module, name: str, previous: Callable[..., Any] | None) -> None:

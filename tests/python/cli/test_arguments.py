@@ -27,6 +27,7 @@ from masked_attn.cli.numbers import real_number, whole_number
         ("--num-beams", "0"),
         ("--num-return-sequences", "0"),
         ("--temperature", "0"),
+        ("--temperature", "1e-300"),
         ("--temperature", "nan"),
         ("--temperature", "inf"),
         ("--top-k", "-1"),

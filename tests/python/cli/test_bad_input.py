@@ -19,6 +19,8 @@ from cli_process import Ran, run_command
         (["generate", b"caf\xe9"], "prompt 1 is not valid UTF-8"),
         (["generate", "--input", "no_such_file.txt"], "no_such_file.txt: No such file"),
         (["generate", "a", "--model", "./no_such_folder"], "./no_such_folder: no such directory"),
+        (["generate", "a", "--model", "~nobody_of_this_name/x"], "~nobody_of_this_name"),
+        (["generate", "a", "--model", "x" * 300], "--model"),
         (["generate", "a", "--dtype", "int8"], "--dtype"),
         (["generate", "a", "--max-new-tokens", "-1"], "--max-new-tokens"),
         (["generate", "a", "--top-p", "1.5"], "--top-p"),

@@ -243,3 +243,34 @@ def test_every_public_method_of_the_base_layer_is_there():
     own = {name for name, _ in inspect.getmembers(type(KVCache().layer(0)), inspect.isfunction)}
     base = {name for name, _ in inspect.getmembers(DynamicLayer, inspect.isfunction)}
     assert base <= own
+
+
+@pytest.mark.parametrize(
+    ("model_dtype", "cache_dtype"),
+    [
+        (torch.bfloat16, torch.float32),
+        (torch.bfloat16, torch.float16),
+        (torch.float64, torch.bfloat16),
+        (torch.float32, torch.bfloat16),
+    ],
+    ids=str,
+)
+def test_a_patched_model_takes_a_cache_of_any_dtype(model_dtype, cache_dtype):
+    """What the operator can't store as it is goes through ``update``, as with a stock cache."""
+    ids, mask = prompts([3, 7])
+    model = patch(gpt2().to(model_dtype))
+    cache = KVCache(dtype=cache_dtype)
+    with torch.no_grad():
+        first = model(input_ids=ids, attention_mask=mask, past_key_values=cache).logits
+    assert cache.layers[0].keys.dtype == cache_dtype
+    assert first.dtype == model_dtype
+    assert first[mask.bool()].isfinite().all()
+
+
+def test_empty_memory_is_replaced_when_the_value_size_changes():
+    cache = KVCache()
+    cache.update(torch.ones(1, 2, 3, 4), torch.ones(1, 2, 3, 4), 0)
+    cache.reset()
+    keys, values = cache.update(torch.ones(1, 2, 3, 4), torch.ones(1, 2, 3, 6), 0)
+    assert keys.shape[-1] == 4
+    assert values.shape[-1] == 6

@@ -197,6 +197,15 @@ def test_fused_is_switched_by_patching_again():
     assert set(paths(model).values()) == {"textbook"}
 
 
+def test_patched_leaves_no_cache_hook_where_only_the_transformer_was_patched():
+    model = gpt2()
+    patch(model.transformer)
+    before = set(model.__dict__)
+    with patched(model):
+        assert set(model.__dict__) != before
+    assert set(model.__dict__) == before
+
+
 def test_a_model_of_another_kind_is_refused_with_the_way_out():
     llama = LlamaForCausalLM(
         LlamaConfig(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from support.cached import Step, make_step
 from support.cases import make_inputs
 from support.errors import says
 
-from masked_attn import expand_mask, masked_attention, masked_softmax
+from masked_attn import cached_attention, expand_mask, masked_attention, masked_softmax
 
 
 @pytest.mark.parametrize("scale", [math.nan, math.inf, -math.inf])
@@ -121,7 +123,9 @@ def assert_untouched(step: Step, before: Step) -> None:
     assert_same_bits(step.value_cache, before.value_cache)
 
 
-@pytest.mark.parametrize(("position", "queries"), [(32, 1), (31, 2), (0, 33), (25, 8), (2**40, 1)])
+@pytest.mark.parametrize(
+    ("position", "queries"), [(32, 1), (31, 2), (0, 33), (25, 8), (2**40, 1), (2**63 - 1, 1)]
+)
 def test_35_a_write_past_the_capacity(position: int, queries: int) -> None:
     step = make_step(queries=queries, position=5, capacity=queries + 32, garbage=0.5)
     step.key_cache, step.value_cache = step.key_cache[:, :, :32], step.value_cache[:, :, :32]
@@ -228,3 +232,47 @@ def test_37_caches_side_by_side_in_one_buffer() -> None:
     both = torch.stack([step.key_cache, step.value_cache])
     step.key_cache, step.value_cache = both[0], both[1]
     assert_same_bits(step.call(), expected)
+
+
+def test_24_a_scale_that_overflows_the_sums_raises() -> None:
+    query = torch.ones(1, 1, 2, 4)
+    with says("masked_attention", "scale", "float32"):
+        masked_attention(query, query, query, scale=1e300)
+    with says("masked_softmax", "scale", "float32"):
+        masked_softmax(torch.zeros(1, 1, 1, 4), scale=1e300)
+    assert masked_softmax(torch.zeros(1, 1, 1, 4, dtype=torch.float64), scale=1e300).sum() == 1
+
+
+@pytest.mark.parametrize("strides", [(64, 64, 4, 1), (64, 32, 8, 1)], ids=str)
+def test_37_a_cache_that_overlaps_itself_without_a_stride_of_zero(
+    strides: tuple[int, ...],
+) -> None:
+    cache = torch.zeros(1000).as_strided((1, 2, 8, 8), strides)
+    query = torch.ones(1, 2, 1, 8)
+    with says("cached_attention", "key_cache", "overlaps itself"):
+        cached_attention(query, query, query, cache, torch.zeros(1, 2, 8, 8), position=0)
+
+
+def test_out_of_memory_leaves_the_operators_usable() -> None:
+    """The scratch memory that a thread keeps survives an allocation that fails."""
+    code = """
+import resource
+import torch
+import masked_attn
+torch.set_num_threads(1)
+query = torch.ones(1, 1, 100, 64)
+masked_attn.masked_attention(query, query, query)
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+scores = torch.zeros(1, 1, 1, 12_000_000)
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 70_000_000, resource.RLIM_INFINITY))
+try:
+    masked_attn.masked_softmax(scores)
+    raise SystemExit("the allocation did not fail")
+except RuntimeError:
+    pass
+resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+masked_attn.masked_attention(query, query, query)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
