@@ -23,10 +23,7 @@ void append_head(const AppendParams& p, int64_t batch, int64_t head, const S* so
 template <class T>
 int32_t run(const AppendParams& p) {
   const int64_t heads = p.batch * p.heads;
-  // A step of a few tokens is too little to share.
-  const Threads alone{p.threads.parallel_for, 1};
-  const bool large = heads * p.rows * p.columns >= 65536;
-  return for_each_task(large ? p.threads : alone, heads, [&](int64_t task, int64_t) {
+  return for_each_task(p.threads, heads, [&](int64_t task, int64_t) {
     with_stored_type<T>(p.cache, [&](auto* cache) {
       if (p.source.dtype == p.cache.dtype) {
         append_head(p, task / p.heads, task % p.heads, static_cast<decltype(cache)>(p.source.data),

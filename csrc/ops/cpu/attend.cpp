@@ -36,7 +36,8 @@ void attend(const char* op, const at::Tensor& query, const at::Tensor& key, cons
   params.mask =
       mask_params(options.key_mask, full_mask, q.size(2), keys, options.causal, options.window);
   params.scale = attention_scale(options.scale, params.head_dim);
-  params.threads = torch_threads();
+  const double pairs = static_cast<double>(q.size(0) * q.size(1)) * q.size(2) * keys;
+  params.threads = torch_threads(pairs * (q.size(3) + v.size(3)));
   const Scratch scratch(attention_workspace(params), params.threads);
   params.workspace = scratch.workspace();
   check_status(op, kernels().attention(params));

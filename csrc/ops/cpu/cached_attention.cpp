@@ -24,7 +24,7 @@ void append(const at::Tensor& source, at::Tensor& cache, int64_t position) {
   params.position = position;
   params.cache = view_of(cache);
   params.source = view_of(rows);
-  params.threads = torch_threads();
+  params.threads = torch_threads(static_cast<double>(rows.numel()));
   check_status(kOp, kernels().append_cache(params));
 }
 

@@ -35,7 +35,7 @@ at::Tensor expand_mask_cpu(const at::Tensor& mask, at::ScalarType dtype,
   params.element_bytes = out.element_size();
   params.fill_bits = fill_bits(dtype, fill);
   params.mask = mask_params(seen, std::nullopt, out.size(2), out.size(3), causal, window);
-  params.threads = torch_threads();
+  params.threads = torch_threads(static_cast<double>(out.numel()));
   check_status("expand_mask", kernels().expand_mask(params));
   return out;
 }

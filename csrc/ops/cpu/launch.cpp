@@ -9,6 +9,8 @@ namespace {
 
 // More than this is given back after the call.
 constexpr int64_t kKeptBytes = int64_t{64} << 20;
+// About ten microseconds of one thread.
+constexpr double kSmallWork = 131072;
 
 struct Kept {
   at::DataPtr memory;
@@ -93,8 +95,9 @@ std::optional<at::Tensor> expand_attn_mask(const std::optional<at::Tensor>& attn
   return attn_mask->expand(sizes);
 }
 
-Threads torch_threads() {
-  return {torch_parallel_for, at::in_parallel_region() ? 1 : at::get_num_threads()};
+Threads torch_threads(double work) {
+  const bool alone = work < kSmallWork || at::in_parallel_region();
+  return {torch_parallel_for, alone ? 1 : at::get_num_threads()};
 }
 
 Scratch::Scratch(WorkspaceSize size, const Threads& threads) {

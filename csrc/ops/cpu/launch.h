@@ -31,8 +31,9 @@ MaskParams mask_params(const std::optional<at::Tensor>& key_mask,
 std::optional<at::Tensor> expand_attn_mask(const std::optional<at::Tensor>& attn_mask,
                                            at::IntArrayRef sizes);
 
-// torch's own threads; one inside a parallel region.
-Threads torch_threads();
+// torch's own threads; one inside a parallel region, and one for so little work (multiply-adds, or
+// elements written) that waking the others takes longer. No bit of a result depends on it.
+Threads torch_threads(double work);
 
 // Scratch memory, kept by the calling thread from call to call while it is small.
 class Scratch {

@@ -22,7 +22,7 @@ at::Tensor masked_softmax_cpu(const at::Tensor& scores, const std::optional<at::
   params.scores = view_of(rows);
   params.mask = mask_params(key_mask, full_mask, out.size(2), out.size(3), causal, window);
   params.scale = scale;
-  params.threads = torch_threads();
+  params.threads = torch_threads(static_cast<double>(out.numel()));
   const Scratch scratch(softmax_workspace(params), params.threads);
   params.workspace = scratch.workspace();
   check_status("masked_softmax", kernels().masked_softmax(params));
