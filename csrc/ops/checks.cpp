@@ -5,11 +5,6 @@
 namespace masked_attn::checks {
 namespace {
 
-bool is_supported(at::ScalarType dtype) {
-  return dtype == at::kFloat || dtype == at::kDouble || dtype == at::kHalf ||
-         dtype == at::kBFloat16;
-}
-
 void is_bool_key_mask(const Argument& mask) {
   TORCH_CHECK(mask.tensor.scalar_type() == at::kBool, mask.op, ": ", mask.name,
               " must be bool (True = may be seen), got ", dtype_name(mask.tensor.scalar_type()),
@@ -40,6 +35,11 @@ void broadcasts_to(const Argument& mask, const Sizes& sizes) {
 }
 
 }  // namespace
+
+bool is_supported(at::ScalarType dtype) {
+  return dtype == at::kFloat || dtype == at::kDouble || dtype == at::kHalf ||
+         dtype == at::kBFloat16;
+}
 
 std::string dtype_name(at::ScalarType dtype) {
   return std::string(c10::getDtypeNames(dtype).first);
@@ -109,8 +109,12 @@ void masks_fit(const Argument& query, const OptionalTensor& key_mask,
     is_on_device_of(mask, query);
     broadcasts_to(mask, sizes);
   }
-  TORCH_CHECK(!window.has_value() || *window >= 1, query.op,
-              ": window must be at least 1 key, got ", window.value_or(0));
+  window_is_positive(query.op, window);
+}
+
+void window_is_positive(const char* op, std::optional<int64_t> window) {
+  TORCH_CHECK(!window.has_value() || *window >= 1, op, ": window must be at least 1 key, got ",
+              window.value_or(0));
 }
 
 void heads_are_grouped(const Argument& query, const Argument& key) {

@@ -30,6 +30,7 @@ bool same_size(const c10::SymInt& a, const c10::SymInt& b);
 std::string dtype_name(at::ScalarType dtype);
 
 // float32, float64, float16 or bfloat16.
+bool is_supported(at::ScalarType dtype);
 void is_supported_float(const Argument& argument);
 void has_dtype_of(const Argument& argument, const Argument& other);
 // The dtype of `other`, or float16/bfloat16 beside a float32 `other`.
@@ -45,6 +46,8 @@ void heads_are_grouped(const Argument& query, const Argument& key);
 // Both masks against the sizes of the scores, and the window.
 void masks_fit(const Argument& query, const OptionalTensor& key_mask,
                const OptionalTensor& attn_mask, std::optional<int64_t> window, const Sizes& sizes);
+
+void window_is_positive(const char* op, std::optional<int64_t> window);
 
 // In the dtype of the sums: float32, or float64 for float64.
 void scale_is_finite(const Argument& query, std::optional<double> scale);

@@ -43,16 +43,15 @@ at::Tensor expand_mask_meta(const at::Tensor& mask, at::ScalarType dtype,
                             std::optional<int64_t> window, std::optional<double> fill) {
   TORCH_CHECK(!mask.is_complex(), kOp, ": mask must be bool, integer or float, got ",
               checks::dtype_name(mask.scalar_type()));
-  TORCH_CHECK(
-      dtype == at::kFloat || dtype == at::kDouble || dtype == at::kHalf || dtype == at::kBFloat16,
-      kOp, ": dtype must be float32, float64, float16 or bfloat16, got ", checks::dtype_name(dtype),
-      "; a boolean mask needs no expansion: pass it as key_mask");
+  TORCH_CHECK(checks::is_supported(dtype), kOp,
+              ": dtype must be float32, float64, float16 or bfloat16, got ",
+              checks::dtype_name(dtype),
+              "; a boolean mask needs no expansion: pass it as key_mask");
   TORCH_CHECK(mask.dim() == 2, kOp, ": mask must be [batch, keys], got ", mask.sym_sizes());
   const c10::SymInt queries = query_length.value_or(mask.sym_size(1));
   TORCH_CHECK(queries.sym_ge(0).guard_bool(__FILE__, __LINE__), kOp,
               ": query_length must not be negative, got ", queries);
-  TORCH_CHECK(!window.has_value() || *window >= 1, kOp, ": window must be at least 1 key, got ",
-              window.value_or(0));
+  checks::window_is_positive(kOp, window);
   check_fill(dtype, fill);
   return at::empty_symint({mask.sym_size(0), 1, queries, mask.sym_size(1)},
                           mask.options().dtype(dtype).requires_grad(false));
