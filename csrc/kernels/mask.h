@@ -126,6 +126,18 @@ class MaskView {
     return low_bits(range.end - key) & ~low_bits(range.begin - key);
   }
 
+  // Whether every query of `queries` sees the same keys, those of the key mask, among `keys`.
+  MASKED_ATTN_DEVICE bool only_key_mask(Range queries, Range keys) const {
+    return p_.attn_mask == nullptr && position_range(queries.begin).end >= keys.end &&
+           position_range(queries.end - 1).begin <= keys.begin;
+  }
+
+  // Whether causality and the window hide all of `keys` from every query of `queries`.
+  MASKED_ATTN_DEVICE bool out_of_reach(Range queries, Range keys) const {
+    return position_range(queries.end - 1).end <= keys.begin ||
+           position_range(queries.begin).begin >= keys.end;
+  }
+
   // Bits of the `count` keys from `key` on: what the attention mask leaves to a query.
   MASKED_ATTN_DEVICE uint64_t attn_bits(int64_t row, int64_t head, int64_t query, int64_t key,
                                         int64_t count) const {

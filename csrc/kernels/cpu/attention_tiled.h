@@ -9,6 +9,7 @@
 #pragma once
 
 #include "online_softmax.h"
+#include "pack.h"
 #include "plan.h"
 #include "tile_product.h"
 #include "workspace.h"
@@ -30,7 +31,7 @@ class TiledAttention {
     packed_value_ = arena.take<T>(kKeyTile * value_stride_);
     seen_value_ = arena.take<T>(kKeyTile * value_stride_);
     scores_ = arena.take<T>(cpu::kQueryTile * kKeyTile);
-    row_ = arena.take<T>(p_.head_dim);
+    rows_ = arena.take<T>(4 * p_.head_dim);
     bits_ = arena.take<uint64_t>(cpu::kQueryTile);
     // Packing leaves the padding alone.
     fill(packed_key_, T{0}, kKeyTile * p_.head_dim);
@@ -43,6 +44,7 @@ class TiledAttention {
     head_ = head;
     kv_head_ = head / (p_.heads / p_.kv_heads);
     queries_ = item.queries;
+    keys_end_ = item.keys.end;
     load_queries();
     for (int64_t key = item.keys.begin; key < item.keys.end; key += kKeyTile) {
       visit_key_tile(key, min_of(kKeyTile, item.keys.end - key));
@@ -71,45 +73,43 @@ class TiledAttention {
     bool packed = false;
     for (int64_t i = 0; i < length(queries_); i += cpu::kQueryTile) {
       const int64_t rows = min_of(cpu::kQueryTile, length(queries_) - i);
-      const uint64_t seen = find_visible(i, rows, key, keys, key_bits);
-      if (seen == 0) continue;
+      if (!find_visible(i, rows, key, keys, key_bits)) continue;
       if (!packed) pack_tile(key, keys);
       packed = true;
-      // Keys behind the last one that any query of the tile sees are not computed at all.
-      visit_query_tile(i, rows, key, 64 - __builtin_clzll(seen));
+      visit_query_tile(i, rows, key);
     }
   }
 
-  // Fills `bits_` and returns the union of its words.
-  uint64_t find_visible(int64_t first, int64_t rows, int64_t key, int64_t keys, uint64_t key_bits) {
+  // Fills `bits_`; false if the tile has nothing to see.
+  bool find_visible(int64_t first, int64_t rows, int64_t key, int64_t keys, uint64_t key_bits) {
+    const Range queries{queries_.begin + first, queries_.begin + first + rows};
+    if (mask_.out_of_reach(queries, {key, key + keys})) return false;
+    if (mask_.only_key_mask(queries, {key, key + keys})) {
+      fill(bits_, key_bits, rows);
+      return true;
+    }
     uint64_t seen = 0;
-    all_see_ = ~uint64_t{0};
     for (int64_t i = 0; i < rows; ++i) {
-      const int64_t query = queries_.begin + first + i;
-      uint64_t bits = key_bits & mask_.position_bits(query, key, keys);
-      if (bits != 0) bits &= mask_.attn_bits(batch_, head_, query, key, keys);
+      uint64_t bits = key_bits & mask_.position_bits(queries.begin + i, key, keys);
+      if (bits != 0) bits &= mask_.attn_bits(batch_, head_, queries.begin + i, key, keys);
       bits_[i] = bits;
       seen |= bits;
-      all_see_ &= bits;
     }
-    return seen;
+    return seen != 0;
   }
 
-  // Keys are transposed to [head_dim, 64], values copied to [64, value_stride].
+  // Keys become [head_dim, 64], values [64, value_stride].
   void pack_tile(int64_t key, int64_t keys) {
     with_stored_type<T>(p_.key, [&](auto* data) {
-      for (int64_t j = 0; j < keys; ++j) {
-        load_values(data + row_offset(p_.key, batch_, kv_head_, key + j), p_.head_dim, row_);
-        for (int64_t d = 0; d < p_.head_dim; ++d) packed_key_[d * kKeyTile + j] = row_[d];
-      }
+      pack_transposed(data + row_offset(p_.key, batch_, kv_head_, key), p_.key.row_stride, keys,
+                      p_.head_dim, rows_, packed_key_, kKeyTile);
     });
     with_stored_type<T>(p_.value, [&](auto* data) {
-      for (int64_t j = 0; j < keys; ++j) {
-        load_values(data + row_offset(p_.value, batch_, kv_head_, key + j), p_.value_dim,
-                    packed_value_ + j * value_stride_);
-      }
+      pack_rows(data + row_offset(p_.value, batch_, kv_head_, key), p_.value.row_stride, keys,
+                p_.value_dim, packed_value_, value_stride_);
     });
     finite_ = all_finite(packed_value_, keys * value_stride_);
+    ahead_ = {key + keys, min_of(key + keys + kKeyTile, keys_end_)};
   }
 
   // x * 0 is NaN for NaN and Inf, and 0 for everything else.
@@ -122,44 +122,96 @@ class TiledAttention {
     return reduce_add(sum) == T{0};
   }
 
-  void visit_query_tile(int64_t first, int64_t rows, int64_t key, int64_t used) {
+  // Rows of one register block. Keys behind the last one that any of them sees are not computed.
+  struct RowBlock {
+    int64_t first;  // in the block of queries
+    int64_t rows;
+    int64_t used;     // keys up to the last one that is seen
+    int64_t columns;  // `used`, rounded up to whole vectors
+    bool whole;       // every row sees every key
+    const uint64_t* bits;
+    T* scores;
+  };
+
+  RowBlock row_block(int64_t first, int64_t i, int64_t rows) const {
+    uint64_t seen = 0;
+    uint64_t all_see = ~uint64_t{0};
+    for (int64_t r = i; r < i + rows; ++r) {
+      seen |= bits_[r];
+      all_see &= bits_[r];
+    }
+    const int64_t used = seen == 0 ? 0 : 64 - __builtin_clzll(seen);
     const int64_t columns = ceil_div(used, Vec<T>::kLanes) * Vec<T>::kLanes;
-    const bool whole = used == columns && (~all_see_ & low_bits(used)) == 0;
-    tile_product<T>({query_ + first * p_.head_dim, p_.head_dim}, {packed_key_, kKeyTile}, rows,
-                    p_.head_dim, columns, {scores_, kKeyTile}, false);
-    for (int64_t i = 0; i < rows; ++i) {
-      if (bits_[i] == 0) {
-        fill(scores_ + i * kKeyTile, T{0}, columns);
-      } else {
-        soften(first + i, i, key, used, columns, whole);
+    return {first + i,
+            rows,
+            used,
+            columns,
+            all_see == low_bits(used),
+            bits_ + i,
+            scores_ + i * kKeyTile};
+  }
+
+  void visit_query_tile(int64_t first, int64_t rows, int64_t key) {
+    RowBlock blocks[cpu::kQueryTile / kBlockRows];
+    int64_t count = 0;
+    for (int64_t i = 0; i < rows; i += kBlockRows) {
+      const RowBlock block = row_block(first, i, min_of(kBlockRows, rows - i));
+      if (block.used != 0) blocks[count++] = block;
+    }
+    for (int64_t i = 0; i < count; ++i) {
+      const RowBlock& block = blocks[i];
+      tile_product<T>({query_ + block.first * p_.head_dim, p_.head_dim}, {packed_key_, kKeyTile},
+                      block.rows, p_.head_dim, block.columns, {block.scores, kKeyTile}, false);
+    }
+    for (int64_t i = 0; i < count; ++i) soften(blocks[i], key);
+    for (int64_t i = 0; i < count; ++i) add_values(blocks[i]);
+  }
+
+  // Scores become weights.
+  void soften(const RowBlock& block, int64_t key) {
+    for (int64_t i = 0; i < block.rows; ++i) {
+      T* scores = block.scores + i * kKeyTile;
+      prefetch_next_key();
+      if (block.bits[i] == 0) {
+        fill(scores, T{0}, block.columns);
+        continue;
       }
+      const int64_t row = block.first + i;
+      if (mask_.has_bias()) {
+        mask_.add_bias(batch_, head_, queries_.begin + row, key, block.used, scores);
+      }
+      if (!block.whole || block.used != block.columns) {
+        hide_masked(scores, block.bits[i], block.columns);
+      }
+      const T factor = state_[row].update(scores, block.columns);
+      if (factor != T{1}) scale_in_place(out_ + row * value_stride_, factor, value_stride_);
     }
-    add_values(first, rows, used);
   }
 
-  // Scores of one query become weights.
-  void soften(int64_t row, int64_t i, int64_t key, int64_t used, int64_t columns, bool whole) {
-    T* scores = scores_ + i * kKeyTile;
-    if (mask_.has_bias()) {
-      mask_.add_bias(batch_, head_, queries_.begin + row, key, used, scores);
-    }
-    if (!whole) hide_masked(scores, bits_[i], columns);
-    const T factor = state_[row].update(scores, columns);
-    if (factor != T{1}) scale_in_place(out_ + row * value_stride_, factor, value_stride_);
-  }
-
-  void add_values(int64_t first, int64_t rows, int64_t used) {
-    const Matrix<T> out{out_ + first * value_stride_, value_stride_};
-    if (finite_ || (~all_see_ & low_bits(used)) == 0) {
-      tile_product<T>({scores_, kKeyTile}, {packed_value_, value_stride_}, rows, used,
-                      value_stride_, out, true);
+  void add_values(const RowBlock& block) {
+    const Matrix<T> out{out_ + block.first * value_stride_, value_stride_};
+    if (finite_ || block.whole) {
+      tile_product<T>({block.scores, kKeyTile}, {packed_value_, value_stride_}, block.rows,
+                      block.used, value_stride_, out, true);
       return;
     }
-    for (int64_t i = 0; i < rows; ++i) {
-      copy_seen_values(bits_[i], used);
-      tile_product<T>({scores_ + i * kKeyTile, kKeyTile}, {seen_value_, value_stride_}, 1, used,
-                      value_stride_, {out.data + i * out.stride, out.stride}, true);
+    for (int64_t i = 0; i < block.rows; ++i) {
+      copy_seen_values(block.bits[i], block.used);
+      tile_product<T>({block.scores + i * kKeyTile, kKeyTile}, {seen_value_, value_stride_}, 1,
+                      block.used, value_stride_, {out.data + i * out.stride, out.stride}, true);
     }
+  }
+
+  // Memory is slow and products are not: the next tile is on its way while this one is computed.
+  void prefetch_next_key() {
+    if (ahead_.begin >= ahead_.end) return;
+    const int64_t key = ahead_.begin++;
+    with_stored_type<T>(p_.key, [&](auto* data) {
+      prefetch_row(data + row_offset(p_.key, batch_, kv_head_, key), p_.head_dim);
+    });
+    with_stored_type<T>(p_.value, [&](auto* data) {
+      prefetch_row(data + row_offset(p_.value, batch_, kv_head_, key), p_.value_dim);
+    });
   }
 
   void copy_seen_values(uint64_t bits, int64_t used) {
@@ -196,14 +248,15 @@ class TiledAttention {
   T* packed_value_;          // [64, value_stride]
   T* seen_value_;            // [64, value_stride]
   T* scores_;                // [48, 64]
-  T* row_;                   // [head_dim]
+  T* rows_;                  // [4, head_dim]
   uint64_t* bits_;           // [48]
-  uint64_t all_see_ = 0;
   bool finite_ = true;
   int64_t batch_ = 0;
   int64_t head_ = 0;
   int64_t kv_head_ = 0;
   Range queries_{0, 0};
+  int64_t keys_end_ = 0;
+  Range ahead_{0, 0};  // keys to prefetch
 };
 
 }  // namespace MASKED_ATTN_TARGET

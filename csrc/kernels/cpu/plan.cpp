@@ -150,10 +150,10 @@ WorkspaceSize attention_workspace(const AttentionParams& params) {
   const int64_t block = max_block_queries(params.head_dim, params.value_dim);
   const int64_t few = kFewBlock * (params.kv_heads ? params.heads / params.kv_heads : 0);
   const int64_t rows = max_of(block, few);
-  const int64_t elements = rows * (params.head_dim + value_stride + 2)    // query, output, state
-                           + kKeyTile * (params.head_dim + value_stride)  // packed tile
-                           + kKeyTile * value_stride                      // values with holes
-                           + kQueryTile * kKeyTile + params.head_dim;     // scores, one row
+  const int64_t elements = rows * (params.head_dim + value_stride + 2)     // query, output, state
+                           + kKeyTile * (params.head_dim + value_stride)   // packed tile
+                           + kKeyTile * value_stride                       // values with holes
+                           + kQueryTile * kKeyTile + 4 * params.head_dim;  // scores, four rows
   const int64_t bits = kQueryTile * static_cast<int64_t>(sizeof(uint64_t));
   // Each part is rounded up to the alignment.
   return {shared_layout(params).total,

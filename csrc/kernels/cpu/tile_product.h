@@ -60,22 +60,19 @@ inline void row_block_product(Matrix<const T> a, Matrix<const T> b, int64_t dept
   }
 }
 
-template <class T>
+// Finds the block that has exactly `rows` rows.
+template <class T, int kRows = kBlockRows>
 inline void depth_block_product(Matrix<const T> a, Matrix<const T> b, int64_t rows, int64_t depth,
                                 int64_t columns, Matrix<T> c, bool accumulate) {
-  int64_t i = 0;
-  for (; i + kBlockRows <= rows; i += kBlockRows) {
-    row_block_product<T, kBlockRows>({a.data + i * a.stride, a.stride}, b, depth, columns,
-                                     {c.data + i * c.stride, c.stride}, accumulate);
-  }
-  for (; i < rows; ++i) {
-    row_block_product<T, 1>({a.data + i * a.stride, a.stride}, b, depth, columns,
-                            {c.data + i * c.stride, c.stride}, accumulate);
+  if (rows == kRows) {
+    row_block_product<T, kRows>(a, b, depth, columns, c, accumulate);
+  } else if constexpr (kRows > 1) {
+    depth_block_product<T, kRows - 1>(a, b, rows, depth, columns, c, accumulate);
   }
 }
 
-// a: [rows, depth], b: [depth, columns], c: [rows, columns]; `columns` is a multiple of the vector
-// length.
+// a: [rows, depth], b: [depth, columns], c: [rows, columns]; at most `kBlockRows` rows; `columns`
+// is a multiple of the vector length.
 template <class T>
 inline void tile_product(Matrix<const T> a, Matrix<const T> b, int64_t rows, int64_t depth,
                          int64_t columns, Matrix<T> c, bool accumulate) {

@@ -1,0 +1,86 @@
+// Copies one tile of keys or values out of a tensor into the order in which the products read it.
+#pragma once
+
+#include "vec.h"
+
+// Clang, and GCC from 12 on; an older GCC moves one value at a time.
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define MASKED_ATTN_HAS_SHUFFLE 1
+#endif
+#endif
+
+namespace masked_attn {
+inline namespace MASKED_ATTN_TARGET {
+
+// Asks for a row of `columns` stored values that is needed soon.
+template <class S>
+inline void prefetch_row(const S* row, int64_t columns) {
+  const char* begin = reinterpret_cast<const char*>(row);
+  for (int64_t i = 0; i < columns * static_cast<int64_t>(sizeof(S)); i += 64) {
+    __builtin_prefetch(begin + i, 0, 2);
+  }
+}
+
+// out[d * stride + j] = rows[j][d] for four rows; `out` has room for four columns.
+template <class T>
+inline void transpose_four(const T* const (&rows)[4], int64_t columns, T* out, int64_t stride) {
+  int64_t d = 0;
+#if MASKED_ATTN_HAS_SHUFFLE
+  typedef T Quad __attribute__((vector_size(4 * sizeof(T))));
+  for (; d + 4 <= columns; d += 4) {
+    Quad a, b, c, e;
+    memcpy(&a, rows[0] + d, sizeof(a));
+    memcpy(&b, rows[1] + d, sizeof(b));
+    memcpy(&c, rows[2] + d, sizeof(c));
+    memcpy(&e, rows[3] + d, sizeof(e));
+    const Quad ab_low = __builtin_shufflevector(a, b, 0, 4, 1, 5);
+    const Quad ab_high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+    const Quad ce_low = __builtin_shufflevector(c, e, 0, 4, 1, 5);
+    const Quad ce_high = __builtin_shufflevector(c, e, 2, 6, 3, 7);
+    const Quad columns_of_four[4] = {__builtin_shufflevector(ab_low, ce_low, 0, 1, 4, 5),
+                                     __builtin_shufflevector(ab_low, ce_low, 2, 3, 6, 7),
+                                     __builtin_shufflevector(ab_high, ce_high, 0, 1, 4, 5),
+                                     __builtin_shufflevector(ab_high, ce_high, 2, 3, 6, 7)};
+    for (int64_t i = 0; i < 4; ++i) {
+      memcpy(out + (d + i) * stride, &columns_of_four[i], sizeof(Quad));
+    }
+  }
+#endif
+  for (; d < columns; ++d) {
+    for (int64_t j = 0; j < 4; ++j) out[d * stride + j] = rows[j][d];
+  }
+}
+
+// Transposes `rows` rows of `columns` stored values to [columns, stride]. `scratch` holds four
+// rows. Columns of `out` behind the rows, up to the next multiple of four, get copies of the last
+// row.
+template <class T, class S>
+inline void pack_transposed(const S* source, int64_t source_stride, int64_t rows, int64_t columns,
+                            T* scratch, T* out, int64_t stride) {
+  for (int64_t j = 0; j < rows; j += 4) {
+    const T* four[4];
+    for (int64_t i = 0; i < 4; ++i) {
+      const S* row = source + min_of(j + i, rows - 1) * source_stride;
+      if constexpr (sizeof(S) == sizeof(T)) {
+        four[i] = row;
+      } else {
+        load_values(row, columns, scratch + i * columns);
+        four[i] = scratch + i * columns;
+      }
+    }
+    transpose_four(four, columns, out + j, stride);
+  }
+}
+
+// Copies `rows` rows of `columns` stored values to [rows, stride].
+template <class T, class S>
+inline void pack_rows(const S* source, int64_t source_stride, int64_t rows, int64_t columns, T* out,
+                      int64_t stride) {
+  for (int64_t j = 0; j < rows; ++j) {
+    load_values(source + j * source_stride, columns, out + j * stride);
+  }
+}
+
+}  // namespace MASKED_ATTN_TARGET
+}  // namespace masked_attn
