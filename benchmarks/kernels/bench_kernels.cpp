@@ -5,6 +5,7 @@
 // Prints the best and the median time of a call, GFLOP/s of visible work and GB/s of visible keys
 // and values. `bench_kernels --help` lists the options.
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -99,13 +100,59 @@ const cpu::Kernels& choose_kernels(const Options& options) {
   usage("--isa: this CPU or this build lacks the set");
 }
 
-int32_t in_threads(int64_t begin, int64_t end, int64_t, ParallelFunc function, void* context) {
-  std::vector<std::thread> threads;
-  for (int64_t i = begin + 1; i < end; ++i) threads.emplace_back(function, i, i + 1, context);
-  function(begin, begin + 1, context);
-  for (std::thread& thread : threads) thread.join();
-  return 0;
-}
+// Threads that wait for work without sleeping: starting a thread costs more than a small kernel.
+class Pool {
+ public:
+  explicit Pool(int64_t count) {
+    for (int64_t i = 1; i < count; ++i) threads_.emplace_back([this] { serve(); });
+  }
+  ~Pool() {
+    stop_ = true;
+    ++generation_;
+    for (std::thread& thread : threads_) thread.join();
+  }
+
+  static int32_t run(int64_t begin, int64_t end, int64_t, ParallelFunc function, void* context) {
+    Pool& pool = *current;
+    pool.function_ = function;
+    pool.context_ = context;
+    pool.next_ = begin;
+    pool.end_ = end;
+    pool.waiting_ = static_cast<int64_t>(pool.threads_.size());
+    ++pool.generation_;
+    pool.take_turns();
+    while (pool.waiting_ > 0) {
+    }
+    return 0;
+  }
+
+  static Pool* current;
+
+ private:
+  void serve() {
+    for (int64_t seen = 0;;) {
+      while (generation_ == seen) {
+      }
+      seen = generation_;
+      if (stop_) return;
+      take_turns();
+      --waiting_;
+    }
+  }
+
+  void take_turns() {
+    for (int64_t i = next_++; i < end_; i = next_++) function_(i, i + 1, context_);
+  }
+
+  std::vector<std::thread> threads_;
+  std::atomic<int64_t> generation_{0}, next_{0}, waiting_{0};
+  std::atomic<bool> stop_{false};
+  int64_t end_ = 0;
+  ParallelFunc function_ = nullptr;
+  void* context_ = nullptr;
+};
+
+Pool* Pool::current = nullptr;
 
 int64_t element_bytes(DType dtype) {
   if (dtype == DType::kFloat64) return 8;
@@ -211,7 +258,7 @@ void report(int32_t (*kernel)(const Params&), std::vector<Params> layers, const 
       char* aligned = shared.data() + (64 - reinterpret_cast<uintptr_t>(shared.data()) % 64) % 64;
       params.workspace = {aligned, workers.get(), worker_bytes};
     }
-    params.threads = {in_threads, o["threads"]};
+    params.threads = {Pool::run, o["threads"]};
     const auto start = std::chrono::steady_clock::now();
     kernel(params);
     const std::chrono::duration<double, std::milli> elapsed =
@@ -295,6 +342,8 @@ int main(int count, char** arguments) {
     usage("the kernel must be attention, softmax or expand");
   }
   const cpu::Kernels& kernels = choose_kernels(options);
+  Pool pool(options["threads"]);
+  Pool::current = &pool;
   if (attention) bench_attention(kernels, options);
   if (options.kernel == "softmax") bench_softmax(kernels, options);
   if (options.kernel == "expand") bench_expand(kernels, options);

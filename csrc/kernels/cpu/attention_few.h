@@ -6,18 +6,49 @@
 #pragma once
 
 #include "online_softmax.h"
+#include "pack.h"
 #include "plan.h"
 #include "workspace.h"
 
 namespace masked_attn {
 inline namespace MASKED_ATTN_TARGET {
 
-// Dot products of one query with the keys [begin, end), each one chain over the head dimension.
+// A reader of rows that asks for the one some way ahead, up to the end of its range: the
+// processor's own prefetcher stops at each page.
+template <class S>
+struct RowReader {
+  static constexpr int64_t kAheadBytes = 8192;
+
+  const S* data;  // row 0
+  int64_t stride;
+  int64_t columns;
+  int64_t end;
+  int64_t ahead;
+
+  RowReader(const S* rows, int64_t row_stride, int64_t row_columns, int64_t rows_end)
+      : data(rows),
+        stride(row_stride),
+        columns(row_columns),
+        end(rows_end),
+        ahead(kAheadBytes / max_of(columns * static_cast<int64_t>(sizeof(S)), 64)) {}
+
+  const S* row(int64_t i) const { return data + i * stride; }
+  void prefetch(int64_t i, int64_t first_column, int64_t count) const {
+    prefetch_row(row(min_of(i + ahead, end - 1)) + first_column, count);
+  }
+};
+
+// Dot products of one query with the keys from `key` on, each one chain over the head dimension.
 template <int kKeys, class T, class S>
-inline void dot_products(const T* query, const S* keys, int64_t stride, int64_t head_dim,
-                         T* scores) {
+inline void dot_products(const T* query, const RowReader<S>& reader, int64_t key, T* scores) {
+  const S* keys = reader.row(key);
+  const int64_t stride = reader.stride;
+  const int64_t head_dim = reader.columns;
   Vec<T> sums[kKeys];
-  for (int j = 0; j < kKeys; ++j) sums[j] = Vec<T>::broadcast(T{0});
+  for (int j = 0; j < kKeys; ++j) {
+    sums[j] = Vec<T>::broadcast(T{0});
+    reader.prefetch(key + j, 0, head_dim);
+  }
   int64_t d = 0;
   for (; d + Vec<T>::kLanes <= head_dim; d += Vec<T>::kLanes) {
     const Vec<T> left = Vec<T>::load(query + d);
@@ -34,22 +65,25 @@ inline void dot_products(const T* query, const S* keys, int64_t stride, int64_t 
   for (int j = 0; j < kKeys; ++j) scores[j] = reduce_add(sums[j]);
 }
 
-// out += weights[j] * values[j] over the visible j in [begin, end), in the order of the keys.
+// out += weights[j] * row key + j of values, over the visible j in [begin, end) in their order, for
+// the columns from `d` on.
 template <int kVectors, class T, class S>
 inline void add_visible_values(const T* weights, uint64_t bits, int64_t begin, int64_t end,
-                               const S* values, int64_t stride, T* out) {
+                               const RowReader<S>& values, int64_t key, int64_t d, T* out) {
   constexpr int64_t kLanes = Vec<T>::kLanes;
   Vec<T> sums[kVectors];
   for (int v = 0; v < kVectors; ++v) sums[v] = Vec<T>::broadcast(T{0});
   for (int64_t j = begin; j < end; ++j) {
     if (!(bits >> j & 1)) continue;
     const Vec<T> weight = Vec<T>::broadcast(weights[j]);
+    const S* row = values.row(key + j) + d;
+    values.prefetch(key + j, d, kVectors * kLanes);
     for (int v = 0; v < kVectors; ++v) {
-      sums[v] = fma(weight, Vec<T>::load(values + j * stride + v * kLanes), sums[v]);
+      sums[v] = fma(weight, Vec<T>::load(row + v * kLanes), sums[v]);
     }
   }
   for (int v = 0; v < kVectors; ++v) {
-    (Vec<T>::load(out + v * kLanes) + sums[v]).store(out + v * kLanes);
+    (Vec<T>::load(out + d + v * kLanes) + sums[v]).store(out + d + v * kLanes);
   }
 }
 
@@ -62,22 +96,31 @@ class FewQueryAttention {
         group_(params.heads / params.kv_heads),
         layout_(cpu::shared_layout(params)) {}
 
-  // One chunk of keys of one key head, for the queries of the item and all heads of the group.
+  // Some chunks of keys of one key head, for the queries of the item and all heads of the group.
   void run(const cpu::Item& item, int64_t kv_head, char* workspace) const {
     Scratch s = carve(workspace);
     s.rows = group_ * length(item.queries);
     load_queries(item, kv_head, s);
-    with_stored_type<T>(p_.key, [&](auto* keys) {
-      const auto* values = static_cast<decltype(keys)>(p_.value.data);
-      visit_chunk(item, kv_head, keys + row_offset(p_.key, item.row, kv_head, 0),
-                  values + row_offset(p_.value, item.row, kv_head, 0), s);
-    });
+    int64_t chunk = item.chunk;
+    for (int64_t key = item.keys.begin; key < item.keys.end; key += kKeyChunk) {
+      const Range keys{key, min_of(key + kKeyChunk, item.keys.end)};
+      start_chunk(s);
+      with_stored_type<T>(p_.key, [&](auto* data) {
+        const auto* values = static_cast<decltype(data)>(p_.value.data);
+        visit_chunk(item, kv_head, keys,
+                    RowReader(data + row_offset(p_.key, item.row, kv_head, 0), p_.key.row_stride,
+                              p_.head_dim, item.keys.end),
+                    RowReader(values + row_offset(p_.value, item.row, kv_head, 0),
+                              p_.value.row_stride, p_.value_dim, item.keys.end),
+                    s);
+      });
+      if (item.chunks > 1) store_parts(item, kv_head, chunk++, s);
+    }
     if (item.chunks == 1) {
       for (int64_t r = 0; r < s.rows; ++r) store(place(item, kv_head, r), s.state[r], s.out(r));
-      return;
+    } else if (is_last_part(item, kv_head, chunk - item.chunk)) {
+      merge_parts(item, kv_head, s);
     }
-    store_parts(item, kv_head, s);
-    if (is_last_part(item, kv_head)) merge_parts(item, kv_head, s);
   }
 
  private:
@@ -131,15 +174,18 @@ class FewQueryAttention {
         scale_in_place(row, scale, p_.head_dim);
       }
     });
+  }
+
+  void start_chunk(Scratch& s) const {
     fill(s.values, T{0}, s.rows * s.value_stride);
     for (int64_t r = 0; r < s.rows; ++r) s.state[r].reset();
   }
 
   template <class S>
-  void visit_chunk(const cpu::Item& item, int64_t kv_head, const S* keys, const S* values,
-                   Scratch& s) const {
-    for (int64_t key = item.keys.begin; key < item.keys.end; key += kKeyTile) {
-      const int64_t count = min_of(kKeyTile, item.keys.end - key);
+  void visit_chunk(const cpu::Item& item, int64_t kv_head, Range chunk, const RowReader<S>& keys,
+                   const RowReader<S>& values, Scratch& s) const {
+    for (int64_t key = chunk.begin; key < chunk.end; key += kKeyTile) {
+      const int64_t count = min_of(kKeyTile, chunk.end - key);
       const uint64_t key_bits = mask_.key_bits(item.row, key, count);
       if (key_bits == 0) continue;
       for (int64_t r = 0; r < s.rows; ++r) {
@@ -152,48 +198,44 @@ class FewQueryAttention {
   }
 
   template <class S>
-  void visit_tile(const Place& at, int64_t r, int64_t key, uint64_t bits, const S* keys,
-                  const S* values, Scratch& s) const {
+  void visit_tile(const Place& at, int64_t r, int64_t key, uint64_t bits, const RowReader<S>& keys,
+                  const RowReader<S>& values, Scratch& s) const {
     constexpr int64_t kLanes = Vec<T>::kLanes;
     const int64_t begin = __builtin_ctzll(bits);
     const int64_t end = 64 - __builtin_clzll(bits);
     const int64_t columns = ceil_div(end, kLanes) * kLanes;
     const T* query = s.query + r * p_.head_dim;
-    const int64_t stride = p_.key.row_stride;
     int64_t j = begin;
-    for (; j + 4 <= end; j += 4) {
-      dot_products<4>(query, keys + (key + j) * stride, stride, p_.head_dim, s.scores + j);
-    }
-    for (; j < end; ++j) {
-      dot_products<1>(query, keys + (key + j) * stride, stride, p_.head_dim, s.scores + j);
-    }
+    for (; j + 4 <= end; j += 4) dot_products<4>(query, keys, key + j, s.scores + j);
+    for (; j < end; ++j) dot_products<1>(query, keys, key + j, s.scores + j);
     if (mask_.has_bias()) {
       mask_.add_bias(at.batch, at.head, at.query, key + begin, end - begin, s.scores + begin);
     }
     if (bits != low_bits(columns)) hide_masked(s.scores, bits, columns);
     const T factor = s.state[r].update(s.scores, columns);
     if (factor != T{1}) scale_in_place(s.out(r), factor, p_.value_dim);
-    add_values(s.scores, bits, begin, end, values + key * p_.value.row_stride, s.out(r));
+    add_values(s.scores, bits, begin, end, values, key, s.out(r));
   }
 
   template <class S>
-  void add_values(const T* weights, uint64_t bits, int64_t begin, int64_t end, const S* values,
-                  T* out) const {
-    constexpr int kVectors = Vec<T>::kBlockVectors;
+  void add_values(const T* weights, uint64_t bits, int64_t begin, int64_t end,
+                  const RowReader<S>& values, int64_t key, T* out) const {
     constexpr int64_t kLanes = Vec<T>::kLanes;
-    const int64_t stride = p_.value.row_stride;
     int64_t d = 0;
-    for (; d + kVectors * kLanes <= p_.value_dim; d += kVectors * kLanes) {
-      add_visible_values<kVectors>(weights, bits, begin, end, values + d, stride, out + d);
+    for (; d + 8 * kLanes <= p_.value_dim; d += 8 * kLanes) {
+      add_visible_values<8>(weights, bits, begin, end, values, key, d, out);
+    }
+    for (; d + 4 * kLanes <= p_.value_dim; d += 4 * kLanes) {
+      add_visible_values<4>(weights, bits, begin, end, values, key, d, out);
     }
     for (; d + kLanes <= p_.value_dim; d += kLanes) {
-      add_visible_values<1>(weights, bits, begin, end, values + d, stride, out + d);
+      add_visible_values<1>(weights, bits, begin, end, values, key, d, out);
     }
     if (d == p_.value_dim) return;
     Vec<T> sum = Vec<T>::broadcast(T{0});
     for (int64_t j = begin; j < end; ++j) {
       if (!(bits >> j & 1)) continue;
-      const Vec<T> value = load_first<T>(values + j * stride + d, p_.value_dim - d);
+      const Vec<T> value = load_first<T>(values.row(key + j) + d, p_.value_dim - d);
       sum = fma(Vec<T>::broadcast(weights[j]), value, sum);
     }
     (Vec<T>::load(out + d) + sum).store(out + d);
@@ -220,18 +262,19 @@ class FewQueryAttention {
             reinterpret_cast<T*>(begin + sizeof(OnlineSoftmax<T>))};
   }
 
-  void store_parts(const cpu::Item& item, int64_t kv_head, const Scratch& s) const {
+  void store_parts(const cpu::Item& item, int64_t kv_head, int64_t chunk, const Scratch& s) const {
     for (int64_t r = 0; r < s.rows; ++r) {
-      const Part p = part(place(item, kv_head, r), item.chunk);
+      const Part p = part(place(item, kv_head, r), chunk);
       *p.state = s.state[r];
       memcpy(p.values, s.out(r), p_.value_dim * sizeof(T));
     }
   }
 
-  bool is_last_part(const cpu::Item& item, int64_t kv_head) const {
+  bool is_last_part(const cpu::Item& item, int64_t kv_head, int64_t finished) const {
     int32_t* counters = reinterpret_cast<int32_t*>(p_.workspace.shared + layout_.counters);
     int32_t* done = counters + item.row * p_.kv_heads + kv_head;
-    return __atomic_add_fetch(done, 1, __ATOMIC_ACQ_REL) == item.chunks;
+    return __atomic_add_fetch(done, static_cast<int32_t>(finished), __ATOMIC_ACQ_REL) ==
+           item.chunks;
   }
 
   void merge_parts(const cpu::Item& item, int64_t kv_head, Scratch& s) const {

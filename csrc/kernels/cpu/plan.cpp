@@ -45,15 +45,16 @@ class ItemWriter {
     if (length(queries) > 0) items_[count_++] = {Path::kZero, row, queries, {0, 0}, 0, 1, 0};
   }
 
-  void few(const MaskView& mask, int64_t row, Range queries, Range keys) {
+  // Each item takes `item_chunks` chunks.
+  void few(const MaskView& mask, int64_t row, Range queries, Range keys, int64_t item_chunks) {
     const int64_t chunks = ceil_div(length(keys), kKeyChunk);
     for (int64_t i = queries.begin; i < queries.end; i += kFewBlock) {
       const Range block{i, min_of(i + kFewBlock, queries.end)};
-      for (int64_t c = 0; c < chunks; ++c) {
+      for (int64_t c = 0; c < chunks; c += item_chunks) {
         const int64_t begin = keys.begin + c * kKeyChunk;
-        const Range chunk{begin, min_of(begin + kKeyChunk, keys.end)};
-        const int64_t cost = length(chunk) + pairs(mask, block, chunk);
-        items_[count_++] = {Path::kFew, row, block, chunk, c, chunks, cost};
+        const Range part{begin, min_of(begin + item_chunks * kKeyChunk, keys.end)};
+        const int64_t cost = length(part) + pairs(mask, block, part);
+        items_[count_++] = {Path::kFew, row, block, part, c, chunks, cost};
       }
     }
   }
@@ -100,6 +101,15 @@ void sort_costliest_first(Item* items, int64_t count) {
   }
 }
 
+// Chunks that one item of the few-query path takes: as many as leave every thread some items to
+// choose from, because memory is read fastest in long runs. No bit of the result depends on it.
+int64_t chunks_per_item(const AttentionParams& params) {
+  constexpr int64_t kItemsPerThread = 8;
+  const int64_t chunks = ceil_div(params.mask.keys, kKeyChunk);
+  const int64_t units = params.batch * params.kv_heads * chunks;
+  return max_of(1, units / (max_of(params.threads.count, 1) * kItemsPerThread));
+}
+
 }  // namespace
 
 int64_t max_block_queries(int64_t head_dim, int64_t value_dim) {
@@ -110,13 +120,14 @@ int64_t max_block_queries(int64_t head_dim, int64_t value_dim) {
 int64_t plan_attention(const AttentionParams& params, Item* items) {
   const MaskView mask(params.mask);
   const int64_t block_queries = max_block_queries(params.head_dim, params.value_dim);
+  const int64_t item_chunks = chunks_per_item(params);
   ItemWriter writer(items);
   for (int64_t row = 0; row < params.batch; ++row) {
     const RowPlan plan = plan_row(mask, row);
     const Range queries = mask.seeing_queries(plan.keys);
     writer.zero(row, {0, queries.begin});
     writer.zero(row, {queries.end, mask.queries()});
-    if (plan.path == Path::kFew) writer.few(mask, row, queries, plan.keys);
+    if (plan.path == Path::kFew) writer.few(mask, row, queries, plan.keys, item_chunks);
     if (plan.path == Path::kTiled) writer.tiled(mask, row, queries, plan.keys, block_queries);
   }
   sort_costliest_first(items, writer.count());

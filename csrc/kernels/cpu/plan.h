@@ -13,7 +13,7 @@ constexpr int64_t kFewBlock = kFewQueries;
 
 enum class Path : int32_t {
   kZero,   // queries that see nothing
-  kFew,    // one pass over a chunk of keys for a few queries; one work unit per key head
+  kFew,    // one pass over some chunks of keys for a few queries; one work unit per key head
   kTiled,  // query tiles against packed key tiles; one work unit per head
 };
 
@@ -21,8 +21,8 @@ struct Item {
   Path path;
   int64_t row;
   Range queries;
-  Range keys;      // the chunk (few) or the row's whole visible range (tiled)
-  int64_t chunk;   // index of this chunk
+  Range keys;      // some chunks (few) or the row's whole visible range (tiled)
+  int64_t chunk;   // index of the first chunk
   int64_t chunks;  // chunks of the row
   int64_t cost;    // about the number of visible (query, key) pairs per head
 };

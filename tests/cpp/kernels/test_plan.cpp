@@ -73,14 +73,13 @@ Path expected_path(const Masks& m, Range keys) {
 
 // The keys of all items of one query, in the order of their chunks, must be the row's range.
 bool covers(const std::vector<const Item*>& items, Range keys) {
+  const bool few = items[0]->path == Path::kFew;
+  const int64_t chunks = few ? (keys.end - keys.begin + kKeyChunk - 1) / kKeyChunk : 1;
   int64_t next = keys.begin;
-  for (size_t c = 0; c < items.size(); ++c) {
-    const Item& item = *items[c];
-    const bool last = c + 1 == items.size();
-    if (item.chunks != static_cast<int64_t>(items.size())) return false;
-    if (item.chunk != static_cast<int64_t>(c) || item.keys.begin != next) return false;
-    if (!last && item.keys.end - item.keys.begin != kKeyChunk) return false;
-    next = item.keys.end;
+  for (const Item* item : items) {
+    if (item->chunks != chunks || item->keys.begin != next || item->keys.end <= next) return false;
+    if (few && item->keys.begin != keys.begin + item->chunk * kKeyChunk) return false;
+    next = item->keys.end;
   }
   return next == keys.end;
 }

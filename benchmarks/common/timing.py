@@ -1,0 +1,79 @@
+"""Rivals take turns in one process: what slows the machine for a while slows all of them."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+__all__ = ["Contender", "Times", "seconds", "take_turns"]
+
+Check = Callable[[Mapping[str, Tensor]], None]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One of those that are compared.
+
+    Args:
+        run: what is timed; returns its (last) result.
+        prepare: runs before every turn, outside the timing.
+        calls: operator calls in one run; times are given per call.
+    """
+
+    run: Callable[[], Tensor]
+    prepare: Callable[[], object] | None = None
+    calls: int = 1
+
+
+@dataclass(frozen=True)
+class Times:
+    """Milliseconds per call, one sample for each turn."""
+
+    samples: tuple[float, ...]
+
+    @property
+    def best(self) -> float:
+        """Milliseconds of the fastest turn."""
+        return min(self.samples)
+
+    @property
+    def median(self) -> float:
+        """Milliseconds of the turn in the middle."""
+        return statistics.median(self.samples)
+
+
+def seconds(contender: Contender) -> tuple[float, Tensor]:
+    """Run one turn; return the seconds of the whole run, and its result."""
+    if contender.prepare is not None:
+        contender.prepare()
+    start = time.perf_counter()
+    result = contender.run()
+    return time.perf_counter() - start, result
+
+
+def take_turns(
+    contenders: Mapping[str, Contender], repeats: int, check: Check | None = None
+) -> dict[str, Times]:
+    """Time all contenders in turn: one warm-up turn that does not count, then ``repeats`` turns.
+
+    Args:
+        contenders: name -> what to run.
+        repeats: turns that count.
+        check: gets name -> result of the warm-up turn; raises when they do not agree.
+
+    Returns:
+        name -> milliseconds per call.
+    """
+    results = {name: seconds(contender)[1] for name, contender in contenders.items()}
+    if check is not None:
+        check(results)
+    results.clear()
+    samples: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(repeats):
+        for name, contender in contenders.items():
+            samples[name].append(1e3 * seconds(contender)[0] / contender.calls)
+    return {name: Times(tuple(values)) for name, values in samples.items()}

@@ -1,0 +1,145 @@
+"""One token step of attention with a cache, over all layers: ours and two ways of transformers.
+
+The surprise: each turn takes the new token back out of the cache before the next one, outside the
+timing, so every turn has the same length.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import DynamicCache
+
+import masked_attn
+
+from .timing import Contender
+from .visibility import Visibility
+from .workloads import Layer, Sizes, ragged_lengths
+
+__all__ = ["TokenStep", "cat", "ours", "static", "steps"]
+
+GENERATED = 28  # tokens after the prompts
+
+
+@dataclass(frozen=True)
+class TokenStep:
+    """A step whose new token is number ``length`` of every row.
+
+    Args:
+        sizes: shapes, and how many layers there are.
+        length: tokens of the longest row, the new one included.
+        capacity: slots of a cache that is allocated once.
+        lengths: real tokens of each row, padded on the left; None means no padding.
+    """
+
+    sizes: Sizes
+    length: int
+    capacity: int
+    lengths: tuple[int, ...] | None = None
+
+    @cached_property
+    def seen(self) -> Visibility:
+        """What the new token sees."""
+        return Visibility(self.sizes.batch, 1, self.length, causal=True, lengths=self.lengths)
+
+    @cached_property
+    def filled(self) -> list[tuple[Tensor, Tensor]]:
+        """For each layer: keys and values before the step."""
+        return [(self._random(self.length - 1), self._random(self.length - 1)) for _ in self.new]
+
+    @cached_property
+    def new(self) -> list[Layer]:
+        """For each layer: query, key and value of the new token."""
+        return [
+            (self._random(1), self._random(1), self._random(1)) for _ in range(self.sizes.layers)
+        ]
+
+    @property
+    def bytes(self) -> float:
+        """Bytes of all visible keys and values, of all layers, in float32."""
+        return self.sizes.layers * self.seen.key_bytes(self.sizes, 4)
+
+    def _random(self, tokens: int) -> Tensor:
+        return torch.randn(self.sizes.batch, self.sizes.heads, tokens, self.sizes.head_dim)
+
+
+def steps(size: Sizes, quick: bool) -> dict[str, TokenStep]:
+    """Name -> step. Room is what ``generate`` asks for: 64 new tokens, 1024 slots at most."""
+    prompt, long = (32, 64) if quick else (512, 1024)
+    length, room = prompt + GENERATED, prompt + 64
+    ragged = tuple(real + GENERATED for real in ragged_lengths(size.batch, prompt))
+    return {
+        f"ragged, T={length}": TokenStep(size, length, room, ragged),
+        f"equal, T={length}": TokenStep(size, length, room),
+        f"equal, T={long}": TokenStep(size, long, long),
+    }
+
+
+def ours(step: TokenStep) -> Contender:
+    """``KVCache`` and ``cached_attention``: append and attend in one call."""
+    cache = masked_attn.KVCache(max_length=step.capacity)
+    for layer, (keys, values) in enumerate(step.filled):
+        cache.update(keys, values, layer)
+
+    def prepare() -> None:
+        if cache.get_seq_length() == step.length:
+            cache.crop(-1)
+
+    def run() -> Tensor:
+        for layer, (query, key, value) in enumerate(step.new):
+            keys, values, position = cache.reserve(key, value, layer)
+            result = masked_attn.cached_attention(
+                query, key, value, keys, values, position=position, key_mask=step.seen.key_mask
+            )
+            cache.advance(1, layer)
+        return result
+
+    return Contender(run, prepare)
+
+
+def cat(step: TokenStep) -> Contender:
+    """``DynamicCache``, which concatenates, and SDPA: what ``generate`` does by default."""
+    cache = DynamicCache()
+    for layer, (keys, values) in enumerate(step.filled):
+        cache.update(keys.clone(), values.clone(), layer)
+
+    def prepare() -> None:
+        if cache.get_seq_length() == step.length:
+            for layer in cache.layers:  # contiguous, as the previous step of a model leaves them
+                layer.keys = layer.keys[:, :, :-1].contiguous()
+                layer.values = layer.values[:, :, :-1].contiguous()
+
+    def run() -> Tensor:
+        for layer, (query, key, value) in enumerate(step.new):
+            keys, values = cache.update(key, value, layer)
+            result = scaled_dot_product_attention(query, keys, values, **step.seen.sdpa)
+        return result
+
+    return Contender(run, prepare)
+
+
+def static(step: TokenStep) -> Contender:
+    """What ``StaticCache`` does: write into a buffer, attend over all of it with a mask."""
+    size = step.sizes
+    shape = (size.layers, 2, size.batch, size.heads, step.capacity, size.head_dim)
+    buffers = torch.zeros(shape)
+    for buffer, pair in zip(buffers, step.filled, strict=True):
+        for half, states in zip(buffer, pair, strict=True):
+            half[:, :, : step.length - 1] = states
+    position = torch.tensor([step.length - 1])
+    future = torch.zeros(1, 1, 1, step.capacity - step.length, dtype=torch.bool)
+    past = step.seen.dense
+    mask = torch.cat([past, future.expand(past.shape[0], -1, -1, -1)], dim=-1)
+
+    def run() -> Tensor:
+        for (keys, values), (query, key, value) in zip(buffers, step.new, strict=True):
+            keys.index_copy_(2, position, key)
+            values.index_copy_(2, position, value)
+            result = scaled_dot_product_attention(query, keys, values, attn_mask=mask)
+        return result
+
+    return Contender(run)

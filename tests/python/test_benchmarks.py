@@ -1,0 +1,74 @@
+"""The benchmark scripts run, print a table and write JSON. How fast anything is, is not tested."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+SCRIPTS = sorted(path.stem for path in BENCHMARKS.glob("*.py"))
+
+needs_transformers = pytest.mark.skipif(
+    find_spec("transformers") is None, reason="needs transformers"
+)
+NEED_TRANSFORMERS = ("cached_attention", "expand_mask", "generate", "threads")
+
+
+def run(script: str, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(BENCHMARKS / f"{script}.py"), *options],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(
+            script,
+            marks=[needs_transformers, pytest.mark.integration]
+            if script in NEED_TRANSFORMERS
+            else [],
+        )
+        for script in SCRIPTS
+    ],
+)
+def test_a_script_prints_tables_and_writes_json(script: str, tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+    done = run(script, "--quick", "--threads", "1", "--repeats", "1", "--json", str(file))
+    assert done.returncode == 0, done.stderr
+    found = json.loads(file.read_text())
+    assert found["script"] == script
+    assert found["machine"]["products"] > 0 and found["machine"]["reading"] > 0
+    assert found["tables"]
+    for name, rows in found["tables"].items():
+        assert name in done.stdout
+        assert rows or "below 1.0" in name
+        for row in rows:
+            assert all(value >= 0 for value in row.values() if not isinstance(value, str))
+
+
+def test_a_plot_is_drawn(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    file = tmp_path / "growth.svg"
+    done = run("growth", "--quick", "--threads", "1", "--repeats", "1", "--plot", str(file))
+    assert done.returncode == 0, done.stderr
+    assert "<svg" in file.read_text()
+
+
+@pytest.mark.parametrize("option", ["--threads", "--repeats"])
+def test_less_than_one_is_refused(option: str) -> None:
+    done = run("masked_softmax", "--quick", option, "0")
+    assert done.returncode != 0
+    assert "at least 1" in done.stderr
+    assert "Traceback" not in done.stderr
