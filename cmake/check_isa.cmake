@@ -1,13 +1,14 @@
 # Run as a script by ctest. Reads lists of object files, one list per instruction set, and fails when
 # an instruction is outside its set, or when an AVX object defines a weak symbol that another set
 # could share: the linker keeps one copy of such a symbol, and the AVX copy crashes an older CPU.
-#   cmake -DOBJDUMP=objdump -DNM=nm -Dcommon=list.txt -Dscalar=... -Davx2=... -Davx512=... -P this
+#   cmake -DOBJDUMP=objdump -DNM=nm -Dcommon=list.txt -Dscalar=... -Davx2=... -Davx512=... ... -P this
 
 # What must not occur in the disassembly of each set.
 set(forbidden_common "\tv[a-z]+[a-z0-9]* ")  # every AVX instruction starts with v
 set(forbidden_scalar "${forbidden_common}")
 set(forbidden_avx2 "%zmm|%k[0-7]|%[xy]mm(1[6-9]|2[0-9]|3[01])")
-set(forbidden_avx512 "")
+set(forbidden_avx512 "\tv[a-z0-9]*bf16")  # vdpbf16ps and conversions
+set(forbidden_avx512_bf16 "")
 
 set(problems 0)
 set(checked 0)
@@ -27,7 +28,7 @@ function(run_tool out)
   set(${out} "${text}" PARENT_SCOPE)
 endfunction()
 
-foreach(name common scalar avx2 avx512)
+foreach(name common scalar avx2 avx512 avx512_bf16)
   if(NOT DEFINED ${name})
     continue()
   endif()

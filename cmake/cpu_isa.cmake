@@ -4,7 +4,7 @@
 set(MASKED_ATTN_SETS scalar)
 set(MASKED_ATTN_X86_DEFINITION)  # defined for sources only where the AVX sets are built
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$" AND CMAKE_SIZEOF_VOID_P EQUAL 8)
-  list(APPEND MASKED_ATTN_SETS avx2 avx512)
+  list(APPEND MASKED_ATTN_SETS avx2 avx512 avx512_bf16)
   set(MASKED_ATTN_X86_DEFINITION MASKED_ATTN_X86_SETS=1)
 endif()
 
@@ -12,9 +12,12 @@ set(MASKED_ATTN_FLAGS_scalar)
 set(MASKED_ATTN_FLAGS_avx2 -mavx2 -mfma -mf16c)
 set(MASKED_ATTN_FLAGS_avx512 ${MASKED_ATTN_FLAGS_avx2} -mavx512f -mavx512bw -mavx512vl -mavx512dq
                              -mprefer-vector-width=512)
+set(MASKED_ATTN_FLAGS_avx512_bf16 ${MASKED_ATTN_FLAGS_avx512} -mavx512bf16)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # GCC 12 warns about variables inside its own header of AVX-512 intrinsics.
-  list(APPEND MASKED_ATTN_FLAGS_avx512 -Wno-uninitialized -Wno-maybe-uninitialized)
+  foreach(set avx512 avx512_bf16)
+    list(APPEND MASKED_ATTN_FLAGS_${set} -Wno-uninitialized -Wno-maybe-uninitialized)
+  endforeach()
 endif()
 
 # No fast-math: NaN, Inf and the order of sums are promises. Contraction is off so that a fused

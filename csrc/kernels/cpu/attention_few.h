@@ -34,7 +34,7 @@ struct RowReader {
 
   const S* row(int64_t i) const { return data + i * stride; }
   void prefetch(int64_t i, int64_t first_column, int64_t count) const {
-    prefetch_row(row(min_of(i + ahead, end - 1)) + first_column, count);
+    prefetch_row<2>(row(min_of(i + ahead, end - 1)) + first_column, count);
   }
 };
 

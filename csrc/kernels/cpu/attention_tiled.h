@@ -21,7 +21,11 @@ template <class T>
 class TiledAttention {
  public:
   TiledAttention(const AttentionParams& params, const MaskView& mask, char* workspace)
-      : p_(params), mask_(mask), value_stride_(ceil_div(params.value_dim, 16) * 16) {
+      : p_(params),
+        mask_(mask),
+        value_stride_(ceil_div(params.value_dim, 16) * 16),
+        pairs_(multiplies_pairs(params)),
+        depth_(pairs_ ? params.head_dim / 2 : params.head_dim) {
     const int64_t rows = cpu::max_block_queries(p_.head_dim, p_.value_dim);
     Arena arena(workspace);
     query_ = arena.take<T>(rows * p_.head_dim);
@@ -29,7 +33,7 @@ class TiledAttention {
     state_ = arena.take<OnlineSoftmax<T>>(rows);
     packed_key_ = arena.take<T>(kKeyTile * p_.head_dim);
     packed_value_ = arena.take<T>(kKeyTile * value_stride_);
-    seen_value_ = arena.take<T>(kKeyTile * value_stride_);
+    seen_value_ = arena.take<T>(kKeyTile * cpu::kPanel);
     scores_ = arena.take<T>(cpu::kQueryTile * kKeyTile);
     rows_ = arena.take<T>(4 * p_.head_dim);
     bits_ = arena.take<uint64_t>(cpu::kQueryTile);
@@ -53,14 +57,26 @@ class TiledAttention {
   }
 
  private:
+  // Queries and keys of bfloat16 are multiplied as they are, two by two, where the processor can;
+  // weights and values stay float32, so results are as exact as without.
+  static bool multiplies_pairs(const AttentionParams& p) {
+    return kHasPairs && sizeof(T) == sizeof(float) && p.query.dtype == DType::kBFloat16 &&
+           p.key.dtype == DType::kBFloat16 && p.head_dim % 2 == 0;
+  }
+
+  // Scaled, unless they are pairs: then the scores are scaled.
   void load_queries() {
     const T scale = static_cast<T>(p_.scale);
     with_stored_type<T>(p_.query, [&](auto* data) {
       for (int64_t i = 0; i < length(queries_); ++i) {
-        T* row = query_ + i * p_.head_dim;
-        load_values(data + row_offset(p_.query, batch_, head_, queries_.begin + i), p_.head_dim,
-                    row);
-        scale_in_place(row, scale, p_.head_dim);
+        T* row = query_ + i * depth_;
+        const auto* source = data + row_offset(p_.query, batch_, head_, queries_.begin + i);
+        if (pairs_) {
+          memcpy(row, source, depth_ * sizeof(T));
+        } else {
+          load_values(source, p_.head_dim, row);
+          scale_in_place(row, scale, p_.head_dim);
+        }
       }
     });
     fill(out_, T{0}, length(queries_) * value_stride_);
@@ -98,11 +114,11 @@ class TiledAttention {
     return seen != 0;
   }
 
-  // Keys become [head_dim, 64], values [64, value_stride].
+  // Keys become [depth, 64], values [64, value_stride].
   void pack_tile(int64_t key, int64_t keys) {
     with_stored_type<T>(p_.key, [&](auto* data) {
       pack_transposed(data + row_offset(p_.key, batch_, kv_head_, key), p_.key.row_stride, keys,
-                      p_.head_dim, rows_, packed_key_, kKeyTile);
+                      depth_, pairs_, rows_, packed_key_, kKeyTile);
     });
     with_stored_type<T>(p_.value, [&](auto* data) {
       pack_rows(data + row_offset(p_.value, batch_, kv_head_, key), p_.value.row_stride, keys,
@@ -158,13 +174,31 @@ class TiledAttention {
       const RowBlock block = row_block(first, i, min_of(kBlockRows, rows - i));
       if (block.used != 0) blocks[count++] = block;
     }
-    for (int64_t i = 0; i < count; ++i) {
-      const RowBlock& block = blocks[i];
-      tile_product<T>({query_ + block.first * p_.head_dim, p_.head_dim}, {packed_key_, kKeyTile},
-                      block.rows, p_.head_dim, block.columns, {block.scores, kKeyTile}, false);
+    // Panels of at most 64 x 64 stay in the first-level cache while all row blocks meet them.
+    for (int64_t d = 0; d < max_of(depth_, 1); d += cpu::kPanel) {
+      for (int64_t i = 0; i < count; ++i)
+        multiply_keys(blocks[i], d, min_of(cpu::kPanel, depth_ - d));
     }
     for (int64_t i = 0; i < count; ++i) soften(blocks[i], key);
-    for (int64_t i = 0; i < count; ++i) add_values(blocks[i]);
+    for (int64_t d = 0; d < value_stride_; d += cpu::kPanel) {
+      for (int64_t i = 0; i < count; ++i) {
+        add_values(blocks[i], d, min_of(cpu::kPanel, value_stride_ - d));
+      }
+    }
+  }
+
+  // scores += queries x keys over the elements [d, d + depth) of the head.
+  void multiply_keys(const RowBlock& block, int64_t d, int64_t depth) {
+    const Matrix<const T> queries{query_ + block.first * depth_ + d, depth_};
+    const Matrix<const T> keys{packed_key_ + d * kKeyTile, kKeyTile};
+    const Matrix<T> scores{block.scores, kKeyTile};
+    if constexpr (kHasPairs && sizeof(T) == sizeof(float)) {
+      if (pairs_) {
+        return tile_product<TwoBFloat16>(queries, keys, block.rows, depth, block.columns, scores,
+                                         d > 0);
+      }
+    }
+    tile_product<OneValue>(queries, keys, block.rows, depth, block.columns, scores, d > 0);
   }
 
   // Scores become weights.
@@ -177,6 +211,7 @@ class TiledAttention {
         continue;
       }
       const int64_t row = block.first + i;
+      if (pairs_) scale_in_place(scores, static_cast<T>(p_.scale), block.columns);
       if (mask_.has_bias()) {
         mask_.add_bias(batch_, head_, queries_.begin + row, key, block.used, scores);
       }
@@ -188,17 +223,19 @@ class TiledAttention {
     }
   }
 
-  void add_values(const RowBlock& block) {
-    const Matrix<T> out{out_ + block.first * value_stride_, value_stride_};
+  // out += weights x values for the columns [d, d + columns).
+  void add_values(const RowBlock& block, int64_t d, int64_t columns) {
+    const Matrix<T> out{out_ + block.first * value_stride_ + d, value_stride_};
     if (finite_ || block.whole) {
-      tile_product<T>({block.scores, kKeyTile}, {packed_value_, value_stride_}, block.rows,
-                      block.used, value_stride_, out, true);
+      tile_product<OneValue, T>({block.scores, kKeyTile}, {packed_value_ + d, value_stride_},
+                                block.rows, block.used, columns, out, true);
       return;
     }
     for (int64_t i = 0; i < block.rows; ++i) {
-      copy_seen_values(block.bits[i], block.used);
-      tile_product<T>({block.scores + i * kKeyTile, kKeyTile}, {seen_value_, value_stride_}, 1,
-                      block.used, value_stride_, {out.data + i * out.stride, out.stride}, true);
+      copy_seen_values(block.bits[i], block.used, d, columns);
+      tile_product<OneValue, T>({block.scores + i * kKeyTile, kKeyTile}, {seen_value_, cpu::kPanel},
+                                1, block.used, columns, {out.data + i * out.stride, out.stride},
+                                true);
     }
   }
 
@@ -207,20 +244,20 @@ class TiledAttention {
     if (ahead_.begin >= ahead_.end) return;
     const int64_t key = ahead_.begin++;
     with_stored_type<T>(p_.key, [&](auto* data) {
-      prefetch_row(data + row_offset(p_.key, batch_, kv_head_, key), p_.head_dim);
+      prefetch_row<3>(data + row_offset(p_.key, batch_, kv_head_, key), p_.head_dim);
     });
     with_stored_type<T>(p_.value, [&](auto* data) {
-      prefetch_row(data + row_offset(p_.value, batch_, kv_head_, key), p_.value_dim);
+      prefetch_row<3>(data + row_offset(p_.value, batch_, kv_head_, key), p_.value_dim);
     });
   }
 
-  void copy_seen_values(uint64_t bits, int64_t used) {
+  void copy_seen_values(uint64_t bits, int64_t used, int64_t d, int64_t columns) {
     for (int64_t j = 0; j < used; ++j) {
-      T* row = seen_value_ + j * value_stride_;
+      T* row = seen_value_ + j * cpu::kPanel;
       if (bits >> j & 1) {
-        load_values(packed_value_ + j * value_stride_, value_stride_, row);
+        load_values(packed_value_ + j * value_stride_ + d, columns, row);
       } else {
-        fill(row, T{0}, value_stride_);
+        fill(row, T{0}, columns);
       }
     }
   }
@@ -241,14 +278,16 @@ class TiledAttention {
   const AttentionParams& p_;
   const MaskView& mask_;
   int64_t value_stride_;
-  T* query_;                 // [block, head_dim], scaled
+  bool pairs_;
+  int64_t depth_;            // elements of a query: head_dim, or half of it
+  T* query_;                 // [block, depth]
   T* out_;                   // [block, value_stride]
   OnlineSoftmax<T>* state_;  // [block]
-  T* packed_key_;            // [head_dim, 64]
+  T* packed_key_;            // [depth, 64]
   T* packed_value_;          // [64, value_stride]
-  T* seen_value_;            // [64, value_stride]
+  T* seen_value_;            // [64, 64]
   T* scores_;                // [48, 64]
-  T* rows_;                  // [4, head_dim]
+  T* rows_;                  // [4, depth]
   uint64_t* bits_;           // [48]
   bool finite_ = true;
   int64_t batch_ = 0;

@@ -13,19 +13,20 @@ MASKED_ATTN_DECLARE_KERNELS(scalar)
 #if MASKED_ATTN_X86_SETS
 MASKED_ATTN_DECLARE_KERNELS(avx2)
 MASKED_ATTN_DECLARE_KERNELS(avx512)
+MASKED_ATTN_DECLARE_KERNELS(avx512_bf16)
 #endif
 }  // namespace masked_attn
 
 namespace masked_attn::cpu {
 namespace {
 
-constexpr const char* kNames[kIsaCount] = {"scalar", "avx2", "avx512"};
+constexpr const char* kNames[kIsaCount] = {"scalar", "avx2", "avx512", "avx512_bf16"};
 
 #if MASKED_ATTN_X86_SETS
 constexpr Kernels kKernels[kIsaCount] = {MASKED_ATTN_TABLE(scalar), MASKED_ATTN_TABLE(avx2),
-                                         MASKED_ATTN_TABLE(avx512)};
+                                         MASKED_ATTN_TABLE(avx512), MASKED_ATTN_TABLE(avx512_bf16)};
 #else
-constexpr Kernels kKernels[kIsaCount] = {MASKED_ATTN_TABLE(scalar), {}, {}};
+constexpr Kernels kKernels[kIsaCount] = {MASKED_ATTN_TABLE(scalar), {}, {}, {}};
 #endif
 
 // The compiler's own check also asks the operating system whether it saves the registers.
@@ -34,14 +35,18 @@ bool cpu_runs(Isa isa) {
   __builtin_cpu_init();
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
                     __builtin_cpu_supports("f16c");
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
+                      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+                      __builtin_cpu_supports("avx512dq");
   switch (isa) {
     case Isa::kScalar:
       return true;
     case Isa::kAvx2:
       return avx2;
     case Isa::kAvx512:
-      return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-             __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+      return avx512;
+    case Isa::kAvx512Bf16:
+      return avx512 && __builtin_cpu_supports("avx512bf16");
   }
 #endif
   return isa == Isa::kScalar;

@@ -8,8 +8,8 @@
 namespace masked_attn::cpu {
 
 // From the lowest to the highest.
-enum class Isa : int32_t { kScalar, kAvx2, kAvx512 };
-constexpr int32_t kIsaCount = 3;
+enum class Isa : int32_t { kScalar, kAvx2, kAvx512, kAvx512Bf16 };
+constexpr int32_t kIsaCount = 4;
 
 struct Kernels {
   int32_t (*attention)(const AttentionParams&);

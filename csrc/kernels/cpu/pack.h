@@ -13,12 +13,13 @@
 namespace masked_attn {
 inline namespace MASKED_ATTN_TARGET {
 
-// Asks for a row of `columns` stored values that is needed soon.
-template <class S>
+// Asks for a row of `columns` stored values that is needed soon, into the first-level cache (3) or
+// the second (2).
+template <int kLocality, class S>
 inline void prefetch_row(const S* row, int64_t columns) {
   const char* begin = reinterpret_cast<const char*>(row);
   for (int64_t i = 0; i < columns * static_cast<int64_t>(sizeof(S)); i += 64) {
-    __builtin_prefetch(begin + i, 0, 2);
+    __builtin_prefetch(begin + i, 0, kLocality);
   }
 }
 
@@ -54,19 +55,21 @@ inline void transpose_four(const T* const (&rows)[4], int64_t columns, T* out, i
 
 // Transposes `rows` rows of `columns` stored values to [columns, stride]. `scratch` holds four
 // rows. Columns of `out` behind the rows, up to the next multiple of four, get copies of the last
-// row.
+// row. `raw`: whatever their type, rows are moved as elements of the size of T.
 template <class T, class S>
 inline void pack_transposed(const S* source, int64_t source_stride, int64_t rows, int64_t columns,
-                            T* scratch, T* out, int64_t stride) {
+                            bool raw, T* scratch, T* out, int64_t stride) {
   for (int64_t j = 0; j < rows; j += 4) {
     const T* four[4];
     for (int64_t i = 0; i < 4; ++i) {
       const S* row = source + min_of(j + i, rows - 1) * source_stride;
+      four[i] = scratch + i * columns;
       if constexpr (sizeof(S) == sizeof(T)) {
         four[i] = row;
+      } else if (raw) {
+        memcpy(scratch + i * columns, row, columns * sizeof(T));
       } else {
         load_values(row, columns, scratch + i * columns);
-        four[i] = scratch + i * columns;
       }
     }
     transpose_four(four, columns, out + j, stride);

@@ -7,7 +7,7 @@ namespace {
 
 constexpr int64_t kAlignment = 64;
 // Query, output and packed tiles of one block should stay in the second-level cache.
-constexpr int64_t kBlockElements = 65536;
+constexpr int64_t kBlockElements = 131072;
 
 int64_t aligned(int64_t bytes) { return ceil_div(bytes, kAlignment) * kAlignment; }
 
@@ -163,7 +163,7 @@ WorkspaceSize attention_workspace(const AttentionParams& params) {
   const int64_t rows = max_of(block, few);
   const int64_t elements = rows * (params.head_dim + value_stride + 2)     // query, output, state
                            + kKeyTile * (params.head_dim + value_stride)   // packed tile
-                           + kKeyTile * value_stride                       // values with holes
+                           + kKeyTile * kPanel                             // values with holes
                            + kQueryTile * kKeyTile + 4 * params.head_dim;  // scores, four rows
   const int64_t bits = kQueryTile * static_cast<int64_t>(sizeof(uint64_t));
   // Each part is rounded up to the alignment.

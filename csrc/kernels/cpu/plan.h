@@ -8,6 +8,8 @@ namespace masked_attn::cpu {
 
 // The tiled path works on tiles of this many queries, in blocks of at most `max_block_queries`.
 constexpr int64_t kQueryTile = 48;
+// Its products take at most this many elements of a head, or columns of values, at once.
+constexpr int64_t kPanel = 64;
 // The few-query path takes at most this many queries of a head at once.
 constexpr int64_t kFewBlock = kFewQueries;
 

@@ -18,7 +18,20 @@ struct Matrix {
   int64_t stride;
 };
 
-template <class T, int kRows, int kVectors>
+// What the elements of `a` and `b` are: one value each, or two bfloat16 values in a float's place.
+struct OneValue {
+  template <class T>
+  static Vec<T> multiply_add(Vec<T> a, Vec<T> b, Vec<T> c) {
+    return fma(a, b, c);
+  }
+};
+struct TwoBFloat16 {
+  static Vec<float> multiply_add(Vec<float> a, Vec<float> b, Vec<float> c) {
+    return fma_pairs(a, b, c);
+  }
+};
+
+template <class Element, class T, int kRows, int kVectors>
 inline void block_product(Matrix<const T> a, Matrix<const T> b, int64_t depth, Matrix<T> c,
                           bool accumulate) {
   constexpr int64_t kLanes = Vec<T>::kLanes;
@@ -33,7 +46,8 @@ inline void block_product(Matrix<const T> a, Matrix<const T> b, int64_t depth, M
     for (int j = 0; j < kVectors; ++j) right[j] = Vec<T>::load(b.data + k * b.stride + j * kLanes);
     for (int i = 0; i < kRows; ++i) {
       const Vec<T> left = Vec<T>::broadcast(a.data[i * a.stride + k]);
-      for (int j = 0; j < kVectors; ++j) sums[i][j] = fma(left, right[j], sums[i][j]);
+      for (int j = 0; j < kVectors; ++j)
+        sums[i][j] = Element::multiply_add(left, right[j], sums[i][j]);
     }
   }
   for (int i = 0; i < kRows; ++i) {
@@ -44,43 +58,43 @@ inline void block_product(Matrix<const T> a, Matrix<const T> b, int64_t depth, M
   }
 }
 
-template <class T, int kRows>
+template <class Element, class T, int kRows>
 inline void row_block_product(Matrix<const T> a, Matrix<const T> b, int64_t depth, int64_t columns,
                               Matrix<T> c, bool accumulate) {
   constexpr int kVectors = Vec<T>::kBlockVectors;
   constexpr int64_t kColumns = kVectors * Vec<T>::kLanes;
   int64_t j = 0;
   for (; j + kColumns <= columns; j += kColumns) {
-    block_product<T, kRows, kVectors>(a, {b.data + j, b.stride}, depth, {c.data + j, c.stride},
-                                      accumulate);
+    block_product<Element, T, kRows, kVectors>(a, {b.data + j, b.stride}, depth,
+                                               {c.data + j, c.stride}, accumulate);
   }
   for (; j < columns; j += Vec<T>::kLanes) {
-    block_product<T, kRows, 1>(a, {b.data + j, b.stride}, depth, {c.data + j, c.stride},
-                               accumulate);
+    block_product<Element, T, kRows, 1>(a, {b.data + j, b.stride}, depth, {c.data + j, c.stride},
+                                        accumulate);
   }
 }
 
 // Finds the block that has exactly `rows` rows.
-template <class T, int kRows = kBlockRows>
+template <class Element, class T, int kRows = kBlockRows>
 inline void depth_block_product(Matrix<const T> a, Matrix<const T> b, int64_t rows, int64_t depth,
                                 int64_t columns, Matrix<T> c, bool accumulate) {
   if (rows == kRows) {
-    row_block_product<T, kRows>(a, b, depth, columns, c, accumulate);
+    row_block_product<Element, T, kRows>(a, b, depth, columns, c, accumulate);
   } else if constexpr (kRows > 1) {
-    depth_block_product<T, kRows - 1>(a, b, rows, depth, columns, c, accumulate);
+    depth_block_product<Element, T, kRows - 1>(a, b, rows, depth, columns, c, accumulate);
   }
 }
 
 // a: [rows, depth], b: [depth, columns], c: [rows, columns]; at most `kBlockRows` rows; `columns`
 // is a multiple of the vector length.
-template <class T>
+template <class Element, class T>
 inline void tile_product(Matrix<const T> a, Matrix<const T> b, int64_t rows, int64_t depth,
                          int64_t columns, Matrix<T> c, bool accumulate) {
   int64_t k = 0;
   do {
     const int64_t count = min_of(Vec<T>::kChain, depth - k);
-    depth_block_product<T>({a.data + k, a.stride}, {b.data + k * b.stride, b.stride}, rows, count,
-                           columns, c, accumulate || k > 0);
+    depth_block_product<Element, T>({a.data + k, a.stride}, {b.data + k * b.stride, b.stride}, rows,
+                                    count, columns, c, accumulate || k > 0);
     k += Vec<T>::kChain;
   } while (k < depth);
 }

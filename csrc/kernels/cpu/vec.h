@@ -17,6 +17,14 @@
 namespace masked_attn {
 inline namespace MASKED_ATTN_TARGET {
 
+// Whether this set multiplies pairs of bfloat16 values: two products in the time of one.
+#if defined(__AVX512BF16__)
+constexpr bool kHasPairs = true;
+#else
+constexpr bool kHasPairs = false;
+inline Vec<float> fma_pairs(Vec<float>, Vec<float>, Vec<float> c) { return c; }  // never called
+#endif
+
 inline float negative_infinity(float) { return -__builtin_inff(); }
 inline double negative_infinity(double) { return -__builtin_inf(); }
 

@@ -53,6 +53,12 @@ inline Vec<float> operator*(Vec<float> a, Vec<float> b) { return {_mm512_mul_ps(
 inline Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
   return {_mm512_fmadd_ps(a.v, b.v, c.v)};
 }
+#if defined(__AVX512BF16__)
+// Each lane of `a` and `b` holds two bfloat16 values: c + a0 b0 + a1 b1.
+inline Vec<float> fma_pairs(Vec<float> a, Vec<float> b, Vec<float> c) {
+  return {_mm512_dpbf16_ps(c.v, (__m512bh)a.v, (__m512bh)b.v)};
+}
+#endif
 inline Vec<float> max(Vec<float> a, Vec<float> b) { return {_mm512_max_ps(a.v, b.v)}; }
 inline Vec<float> round(Vec<float> a) {
   return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};

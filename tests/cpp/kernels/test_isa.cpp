@@ -48,6 +48,7 @@ TEST_CASE("instruction sets have names, in order") {
   REQUIRE(isa_name(Isa::kScalar) == std::string("scalar"));
   REQUIRE(isa_name(Isa::kAvx2) == std::string("avx2"));
   REQUIRE(isa_name(Isa::kAvx512) == std::string("avx512"));
+  REQUIRE(isa_name(Isa::kAvx512Bf16) == std::string("avx512_bf16"));
 }
 
 TEST_CASE("scalar is always there") {

@@ -23,7 +23,7 @@ def test_info_for_people() -> None:
         assert re.search(rf"^{name} +\S", ran.stdout, re.MULTILINE), name
     assert re.search(rf"^torch +{re.escape(torch.__version__)} \(built for ", ran.stdout, re.M)
     assert re.search(rf"^python +{platform.python_version()}$", ran.stdout, re.MULTILINE)
-    assert re.search(r"^ +(scalar|avx2|avx512) used", ran.stdout, re.MULTILINE)
+    assert re.search(r"^ +(scalar|avx2|avx512|avx512_bf16) used", ran.stdout, re.MULTILINE)
     assert re.search(r"^self-check +passed: \d+ comparisons", ran.stdout, re.MULTILINE)
 
 
