@@ -8,17 +8,28 @@ namespace masked_attn {
 inline namespace MASKED_ATTN_TARGET {
 namespace {
 
+// The queries of the item, in all heads.
 template <class T>
-void write_zeros(const AttentionParams& p, const cpu::Item& item, int64_t head) {
+void write_zeros(const AttentionParams& p, const cpu::Item& item) {
+  const int64_t queries = length(item.queries);
+  const bool heads_together = p.out.head_stride == p.value_dim;
+  const bool all_together = heads_together && p.out.row_stride == p.heads * p.value_dim;
+  const int64_t run = all_together     ? queries * p.out.row_stride
+                      : heads_together ? p.heads * p.value_dim
+                                       : p.value_dim;
+  const int64_t row_step = all_together ? queries : 1;
+  const int64_t head_step = heads_together ? p.heads : 1;
   with_stored_type<T>(p.out, [&](auto* data) {
-    for (int64_t i = item.queries.begin; i < item.queries.end; ++i) {
-      memset(data + row_offset(p.out, item.row, head, i), 0, p.value_dim * sizeof(*data));
+    for (int64_t i = item.queries.begin; i < item.queries.end; i += row_step) {
+      for (int64_t head = 0; head < p.heads; head += head_step) {
+        memset(data + row_offset(p.out, item.row, head, i), 0, run * sizeof(*data));
+      }
     }
   });
   if (p.logsumexp == nullptr) return;
-  T* logsumexp = static_cast<T*>(p.logsumexp) + (item.row * p.heads + head) * p.mask.queries;
-  for (int64_t i = item.queries.begin; i < item.queries.end; ++i) {
-    logsumexp[i] = negative_infinity(T{});
+  for (int64_t head = 0; head < p.heads; ++head) {
+    T* logsumexp = static_cast<T*>(p.logsumexp) + (item.row * p.heads + head) * p.mask.queries;
+    fill(logsumexp + item.queries.begin, negative_infinity(T{}), queries);
   }
 }
 
@@ -36,7 +47,8 @@ int32_t run(const AttentionParams& p) {
     char* workspace = p.workspace.workers + worker * p.workspace.worker_bytes;
     switch (item.path) {
       case cpu::Path::kZero:
-        return write_zeros<T>(p, item, head);
+        if (head == 0) write_zeros<T>(p, item);
+        return;
       case cpu::Path::kTiled:
         return TiledAttention<T>(p, mask, workspace).run(item, head);
       case cpu::Path::kFew:

@@ -48,7 +48,10 @@ class TiledAttention {
     head_ = head;
     kv_head_ = head / (p_.heads / p_.kv_heads);
     queries_ = item.queries;
-    keys_end_ = item.keys.end;
+    item_keys_ = item.keys;
+    if (next_head() < p_.heads) {
+      query_ahead_ = RowsAhead(p_.query, batch_, next_head(), queries_, p_.head_dim);
+    }
     load_queries();
     for (int64_t key = item.keys.begin; key < item.keys.end; key += kKeyTile) {
       visit_key_tile(key, min_of(kKeyTile, item.keys.end - key));
@@ -125,7 +128,7 @@ class TiledAttention {
                 p_.value_dim, packed_value_, value_stride_);
     });
     finite_ = all_finite(packed_value_, keys * value_stride_);
-    ahead_ = {key + keys, min_of(key + keys + kKeyTile, keys_end_)};
+    expect_after({key, key + keys});
   }
 
   // x * 0 is NaN for NaN and Inf, and 0 for everything else.
@@ -205,7 +208,9 @@ class TiledAttention {
   void soften(const RowBlock& block, int64_t key) {
     for (int64_t i = 0; i < block.rows; ++i) {
       T* scores = block.scores + i * kKeyTile;
-      prefetch_next_key();
+      key_ahead_.prefetch_one();
+      value_ahead_.prefetch_one();
+      query_ahead_.prefetch_one();
       if (block.bits[i] == 0) {
         fill(scores, T{0}, block.columns);
         continue;
@@ -239,17 +244,24 @@ class TiledAttention {
     }
   }
 
-  // Memory is slow and products are not: the next tile is on its way while this one is computed.
-  void prefetch_next_key() {
-    if (ahead_.begin >= ahead_.end) return;
-    const int64_t key = ahead_.begin++;
-    with_stored_type<T>(p_.key, [&](auto* data) {
-      prefetch_row<3>(data + row_offset(p_.key, batch_, kv_head_, key), p_.head_dim);
-    });
-    with_stored_type<T>(p_.value, [&](auto* data) {
-      prefetch_row<3>(data + row_offset(p_.value, batch_, kv_head_, key), p_.value_dim);
-    });
+  // Memory is slow and products are not: what comes next is on its way while scores are softened.
+  // After the last key tile comes the head that this worker takes next if all are equally fast.
+  void expect_key_tile(int64_t head, Range keys) {
+    const int64_t kv_head = head / (p_.heads / p_.kv_heads);
+    key_ahead_ = RowsAhead(p_.key, batch_, kv_head, keys, p_.head_dim);
+    value_ahead_ = RowsAhead(p_.value, batch_, kv_head, keys, p_.value_dim);
   }
+
+  void expect_after(Range tile) {
+    if (tile.end < item_keys_.end) {
+      expect_key_tile(head_, {tile.end, min_of(tile.end + kKeyTile, item_keys_.end)});
+    } else if (next_head() < p_.heads) {
+      expect_key_tile(next_head(),
+                      {item_keys_.begin, min_of(item_keys_.begin + kKeyTile, item_keys_.end)});
+    }
+  }
+
+  int64_t next_head() const { return head_ + p_.threads.count; }
 
   void copy_seen_values(uint64_t bits, int64_t used, int64_t d, int64_t columns) {
     for (int64_t j = 0; j < used; ++j) {
@@ -294,8 +306,10 @@ class TiledAttention {
   int64_t head_ = 0;
   int64_t kv_head_ = 0;
   Range queries_{0, 0};
-  int64_t keys_end_ = 0;
-  Range ahead_{0, 0};  // keys to prefetch
+  Range item_keys_{0, 0};
+  RowsAhead key_ahead_;
+  RowsAhead value_ahead_;
+  RowsAhead query_ahead_;
 };
 
 }  // namespace MASKED_ATTN_TARGET

@@ -23,6 +23,36 @@ inline void prefetch_row(const S* row, int64_t columns) {
   }
 }
 
+// Rows that are needed soon, asked for one at a time, between other work.
+class RowsAhead {
+ public:
+  RowsAhead() = default;
+  // Rows [rows.begin, rows.end) of one head of `view`.
+  RowsAhead(const TensorView& view, int64_t batch, int64_t head, Range rows, int64_t columns)
+      : count_(length(rows)) {
+    const int64_t element = view.dtype == DType::kFloat64   ? 8
+                            : view.dtype == DType::kFloat32 ? 4
+                                                            : 2;
+    next_ =
+        static_cast<const char*>(view.data) + row_offset(view, batch, head, rows.begin) * element;
+    stride_ = view.row_stride * element;
+    bytes_ = columns * element;
+  }
+
+  void prefetch_one() {
+    if (count_ == 0) return;
+    --count_;
+    prefetch_row<3>(next_, bytes_);
+    next_ += stride_;
+  }
+
+ private:
+  const char* next_ = nullptr;
+  int64_t stride_ = 0;
+  int64_t bytes_ = 0;
+  int64_t count_ = 0;
+};
+
 // out[d * stride + j] = rows[j][d] for four rows; `out` has room for four columns.
 template <class T>
 inline void transpose_four(const T* const (&rows)[4], int64_t columns, T* out, int64_t stride) {

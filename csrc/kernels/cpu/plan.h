@@ -14,7 +14,7 @@ constexpr int64_t kPanel = 64;
 constexpr int64_t kFewBlock = kFewQueries;
 
 enum class Path : int32_t {
-  kZero,   // queries that see nothing
+  kZero,   // queries that see nothing; one work unit for all heads
   kFew,    // one pass over some chunks of keys for a few queries; one work unit per key head
   kTiled,  // query tiles against packed key tiles; one work unit per head
 };
