@@ -79,6 +79,8 @@ class MaskView {
     return p_.attn_mask != nullptr && p_.attn_mask_dtype != DType::kBool;
   }
 
+  MASKED_ATTN_DEVICE bool has_key_mask() const { return p_.key_mask != nullptr; }
+
   // From the first to the last key of the row that the key mask shows.
   MASKED_ATTN_DEVICE Range row_range(int64_t row) const {
     Range range{0, p_.keys};

@@ -80,6 +80,9 @@ struct AttentionParams {
   TensorView key;    // [batch, kv_heads, keys, head_dim]
   TensorView value;  // [batch, kv_heads, keys, value_dim]
   MaskParams mask;
+  // CUDA: if not null, the new keys begin at this slot, known to the device only, and the keys end
+  // behind them; `mask.keys` is then the capacity of the cache.
+  const int64_t* device_position;
   double scale;
   Workspace workspace;
   Threads threads;
@@ -105,13 +108,16 @@ struct ExpandParams {
   Threads threads;
 };
 
-// Copies `source` into `cache` at rows [position, position + rows).
+// Copies `source` into `cache` at rows [position, position + rows). CUDA: the position is read from
+// `device_position` if that is not null, and moved so that the rows fit into the capacity.
 struct AppendParams {
   int64_t batch;
   int64_t heads;
   int64_t rows;
   int64_t columns;
   int64_t position;
+  const int64_t* device_position;
+  int64_t capacity;
   TensorView cache;
   TensorView source;
   Threads threads;

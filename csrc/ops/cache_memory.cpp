@@ -4,7 +4,7 @@
 #include <utility>
 #include <vector>
 
-namespace masked_attn::cpu {
+namespace masked_attn {
 namespace {
 
 constexpr char kOp[] = "cached_attention";
@@ -101,4 +101,4 @@ void check_cache_memory(const at::Tensor& query, const at::Tensor& new_key,
   }
 }
 
-}  // namespace masked_attn::cpu
+}  // namespace masked_attn

@@ -4,10 +4,10 @@
 
 #include <ATen/ATen.h>
 
-namespace masked_attn::cpu {
+namespace masked_attn {
 
 void check_cache_memory(const at::Tensor& query, const at::Tensor& new_key,
                         const at::Tensor& new_value, const at::Tensor& key_cache,
                         const at::Tensor& value_cache);
 
-}  // namespace masked_attn::cpu
+}  // namespace masked_attn

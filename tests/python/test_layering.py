@@ -21,6 +21,10 @@ CPP_LIBRARY = ("<*>", "<stdint.h>", "<string.h>", "<math.h>")
 # What kernels show to the layers above: plain structs, the choice of a set, the visibility plan.
 DOORS = ("kernels/params.h", "kernels/cpu/isa.h", "kernels/cpu/plan.h")
 
+CUDA_KERNEL = (
+    *("kernels/*.h", "kernels/cuda/*.h", "<stdint.h>", "<math.h>"),
+    *("<cuda_runtime.h>", "<cuda_runtime_api.h>", "<cuda_fp16.h>", "<cuda_bf16.h>"),
+)
 OPERATOR = (*TORCH, *CPP_LIBRARY, "ops/api.h", "ops/checks.h", "ops/{stem}.h")
 
 
@@ -49,19 +53,22 @@ RULES = (
             *("<stdint.h>", "<math.h>", "<string.h>", "<immintrin.h>"),
         ),
     ),
+    # Where kernels ask the machine; in tests an emulator answers.
+    Rule("kernels/cuda/device.h", (*CUDA_KERNEL, "support/cuda_emulator.h")),
+    Rule("kernels/cuda/*", CUDA_KERNEL),
+    Rule("ops/cpu/*", (*TORCH, *CPP_LIBRARY, *DOORS, "ops/*.h", "ops/cpu/*.h")),
     Rule(
-        "kernels/cuda/*",
+        "ops/cuda/*",
         (
-            *("kernels/*.h", "kernels/cuda/*.h", "<stdint.h>", "<math.h>"),
-            *("<cuda_runtime.h>", "<cuda_runtime_api.h>", "<cuda_fp16.h>", "<cuda_bf16.h>"),
+            *(*TORCH, *CPP_LIBRARY, "kernels/params.h", "kernels/cuda/kernels.h"),
+            *("<cuda_runtime_api.h>", "ops/*.h", "ops/cuda/*.h"),
         ),
     ),
-    Rule("ops/cpu/*", (*TORCH, *CPP_LIBRARY, *DOORS, "ops/*.h", "ops/cpu/*.h")),
-    Rule("ops/cuda/*", (*TORCH, *CPP_LIBRARY, "kernels/*.h", "kernels/cuda/*.h", "ops/*.h")),
     Rule("ops/autograd/*", (*TORCH, *CPP_LIBRARY, "ops/*.h", "ops/autograd/*.h")),
     Rule("ops/autocast.cpp", (*TORCH, *CPP_LIBRARY, "ops/*.h")),
     # Attention over a cache has the output and the scale of attention.
     Rule("ops/cached_attention.cpp", (*OPERATOR, "ops/masked_attention.h")),
+    Rule("ops/params.*", (*OPERATOR, "kernels/params.h", "ops/masked_attention.h")),
     Rule("ops/*", OPERATOR),
     Rule("python/*", ("<pybind11/*>", *CPP_LIBRARY, *DOORS, "build_info.h")),
 )
@@ -181,6 +188,8 @@ def test_modules_import_only_what_their_layer_may() -> None:
         ("kernels/cpu/isa.cpp", "#include <immintrin.h>"),
         ("kernels/cuda/attention.cu", "#include <c10/cuda/CUDAStream.h>"),
         ("kernels/cuda/attention.cu", '#include "kernels/cpu/vec.h"'),
+        ("kernels/cuda/attention.cu", '#include "support/cuda_emulator.h"'),
+        ("kernels/cuda/device.h", '#include "support/fiber.h"'),
         ("ops/masked_attention.cpp", '#include "kernels/params.h"'),
         ("ops/masked_attention.cpp", '#include "ops/expand_mask.h"'),
         ("ops/masked_attention.cpp", '#include "ops/cpu/workspace.h"'),
@@ -211,6 +220,7 @@ def test_a_bad_include_is_flagged(tmp_path: Path, name: str, line: str) -> None:
         ("kernels/cpu/attention.cpp", '#include "../mask.h"'),
         ("kernels/cpu/isa.cpp", "#include <stdlib.h>"),
         ("kernels/cuda/attention.cu", "#include <cuda_fp16.h>"),
+        ("kernels/cuda/device.h", '#include "support/cuda_emulator.h"'),
         ("ops/masked_attention.cpp", '#include "ops/masked_attention.h"'),
         ("ops/cpu/masked_attention.cpp", '#include "../masked_attention.h"'),
         ("ops/autograd/masked_attention.cpp", "#include <torch/csrc/autograd/function.h>"),

@@ -4,8 +4,8 @@
 
 #include <algorithm>
 
+#include "../cache_memory.h"
 #include "attend.h"
-#include "cache_memory.h"
 #include "launch.h"
 
 namespace masked_attn::cpu {
@@ -15,17 +15,9 @@ constexpr char kOp[] = "cached_attention";
 
 void append(const at::Tensor& source, at::Tensor& cache, int64_t position) {
   if (source.numel() == 0) return;
-  const at::Tensor rows = rows_contiguous(source);
-  AppendParams params{};
-  params.batch = rows.size(0);
-  params.heads = rows.size(1);
-  params.rows = rows.size(2);
-  params.columns = rows.size(3);
-  params.position = position;
-  params.cache = view_of(cache);
-  params.source = view_of(rows);
-  params.threads = torch_threads(static_cast<double>(rows.numel()));
-  check_status(kOp, kernels().append_cache(params));
+  Call<AppendParams> call = append_call(source, cache, position);
+  call.params.threads = torch_threads(static_cast<double>(source.numel()));
+  check_status(kOp, kernels().append_cache(call.params));
 }
 
 void append_and_attend(const at::Tensor& query, const at::Tensor& new_key,

@@ -1,4 +1,4 @@
-// From tensors to the Params of the CPU kernels: views, masks, threads, scratch memory.
+// What a call of a CPU kernel needs besides its Params: the kernels, threads, scratch memory.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -13,23 +13,6 @@ const Kernels& kernels();
 
 // Raises if the threads reported an error.
 void check_status(const char* op, int32_t status);
-
-DType to_dtype(at::ScalarType dtype);
-
-// The tensor itself if its last dimension is contiguous, else a copy.
-at::Tensor rows_contiguous(const at::Tensor& tensor);
-
-// A view of a 4-dimensional tensor whose rows are contiguous.
-TensorView view_of(const at::Tensor& tensor);
-
-// `attn_mask` must already have four dimensions of the full size (see expand_attn_mask).
-MaskParams mask_params(const std::optional<at::Tensor>& key_mask,
-                       const std::optional<at::Tensor>& attn_mask, int64_t queries, int64_t keys,
-                       bool causal, std::optional<int64_t> window);
-
-// Broadcasts the mask to `sizes` with strides of 0; copies nothing.
-std::optional<at::Tensor> expand_attn_mask(const std::optional<at::Tensor>& attn_mask,
-                                           at::IntArrayRef sizes);
 
 // torch's own threads; one inside a parallel region, and one for so little work (multiply-adds, or
 // elements written) that waking the others takes longer. No bit of a result depends on it.

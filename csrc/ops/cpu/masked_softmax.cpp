@@ -3,6 +3,7 @@
 #include <torch/library.h>
 
 #include "../../kernels/cpu/plan.h"
+#include "../params.h"
 #include "launch.h"
 
 namespace masked_attn::cpu {
@@ -13,15 +14,8 @@ at::Tensor masked_softmax_cpu(const at::Tensor& scores, const std::optional<at::
                               std::optional<int64_t> window, double scale) {
   at::Tensor out = masked_softmax_meta(scores, key_mask, attn_mask, causal, window, scale);
   if (out.numel() == 0) return out;
-  const at::Tensor rows = rows_contiguous(scores);
-  const std::optional<at::Tensor> full_mask = expand_attn_mask(attn_mask, scores.sizes());
-  SoftmaxParams params{};
-  params.batch = out.size(0);
-  params.heads = out.size(1);
-  params.out = view_of(out);
-  params.scores = view_of(rows);
-  params.mask = mask_params(key_mask, full_mask, out.size(2), out.size(3), causal, window);
-  params.scale = scale;
+  Call<SoftmaxParams> call = softmax_call(scores, key_mask, attn_mask, causal, window, scale, out);
+  SoftmaxParams& params = call.params;
   params.threads = torch_threads(static_cast<double>(out.numel()));
   const Scratch scratch(softmax_workspace(params), params.threads);
   params.workspace = scratch.workspace();

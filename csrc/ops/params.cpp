@@ -1,0 +1,141 @@
+#include "params.h"
+
+#include <ATen/Dispatch_v2.h>
+
+#include <cstring>
+#include <limits>
+
+#include "masked_attention.h"
+
+namespace masked_attn {
+namespace {
+
+DType to_dtype(at::ScalarType dtype) {
+  switch (dtype) {
+    case at::kFloat:
+      return DType::kFloat32;
+    case at::kDouble:
+      return DType::kFloat64;
+    case at::kHalf:
+      return DType::kFloat16;
+    case at::kBFloat16:
+      return DType::kBFloat16;
+    default:
+      return DType::kBool;
+  }
+}
+
+// A view of a 4-dimensional tensor whose rows are contiguous.
+TensorView view_of(const at::Tensor& tensor) {
+  return {const_cast<void*>(tensor.const_data_ptr()), to_dtype(tensor.scalar_type()),
+          tensor.stride(0), tensor.stride(1), tensor.stride(2)};
+}
+
+// The attention mask is broadcast to `sizes` with strides of 0, which copies nothing.
+MaskParams mask_params(const std::optional<at::Tensor>& key_mask,
+                       const std::optional<at::Tensor>& attn_mask, at::IntArrayRef sizes,
+                       bool causal, std::optional<int64_t> window) {
+  MaskParams params{};
+  params.queries = sizes[2];
+  params.keys = sizes[3];
+  params.causal = causal;
+  params.window = window.value_or(0);
+  if (key_mask.has_value()) {
+    params.key_mask = static_cast<const uint8_t*>(key_mask->const_data_ptr());
+    params.key_mask_strides[0] = key_mask->stride(0);
+    params.key_mask_strides[1] = key_mask->stride(1);
+  }
+  if (attn_mask.has_value()) {
+    const at::Tensor full = attn_mask->expand(sizes);
+    params.attn_mask = full.const_data_ptr();
+    params.attn_mask_dtype = to_dtype(full.scalar_type());
+    for (int64_t i = 0; i < 4; ++i) params.attn_mask_strides[i] = full.stride(i);
+  }
+  return params;
+}
+
+// The masked value as it lies in memory.
+uint64_t fill_bits(at::ScalarType dtype, std::optional<double> fill) {
+  uint64_t bits = 0;
+  AT_DISPATCH_V2(dtype, "expand_mask", AT_WRAP([&] {
+                   const double value = fill.value_or(-std::numeric_limits<double>::infinity());
+                   const scalar_t stored = static_cast<scalar_t>(value);
+                   std::memcpy(&bits, &stored, sizeof(stored));
+                 }),
+                 AT_EXPAND(AT_FLOATING_TYPES), at::kHalf, at::kBFloat16);
+  return bits;
+}
+
+}  // namespace
+
+at::Tensor rows_contiguous(const at::Tensor& tensor) {
+  return tensor.size(-1) <= 1 || tensor.stride(-1) == 1 ? tensor : tensor.contiguous();
+}
+
+Call<AttentionParams> attention_call(const at::Tensor& query, const at::Tensor& key,
+                                     const at::Tensor& value, const AttendOptions& options,
+                                     const at::Tensor& out, const at::Tensor& logsumexp) {
+  Call<AttentionParams> call{
+      {rows_contiguous(query), rows_contiguous(key), rows_contiguous(value)}};
+  AttentionParams& p = call.params;
+  p.batch = query.size(0);
+  p.heads = query.size(1);
+  p.kv_heads = key.size(1);
+  p.head_dim = query.size(3);
+  p.value_dim = value.size(3);
+  p.out = view_of(out);
+  p.logsumexp = logsumexp.defined() ? logsumexp.mutable_data_ptr() : nullptr;
+  p.query = view_of(call.tensors[0]);
+  p.key = view_of(call.tensors[1]);
+  p.value = view_of(call.tensors[2]);
+  p.mask =
+      mask_params(options.key_mask, options.attn_mask,
+                  {p.batch, p.heads, query.size(2), key.size(2)}, options.causal, options.window);
+  p.scale = attention_scale(options.scale, p.head_dim);
+  return call;
+}
+
+Call<SoftmaxParams> softmax_call(const at::Tensor& scores,
+                                 const std::optional<at::Tensor>& key_mask,
+                                 const std::optional<at::Tensor>& attn_mask, bool causal,
+                                 std::optional<int64_t> window, double scale,
+                                 const at::Tensor& out) {
+  Call<SoftmaxParams> call{{rows_contiguous(scores)}};
+  SoftmaxParams& p = call.params;
+  p.batch = out.size(0);
+  p.heads = out.size(1);
+  p.out = view_of(out);
+  p.scores = view_of(call.tensors[0]);
+  p.mask = mask_params(key_mask, attn_mask, scores.sizes(), causal, window);
+  p.scale = scale;
+  return call;
+}
+
+Call<ExpandParams> expand_call(const at::Tensor& mask, bool causal, std::optional<int64_t> window,
+                               std::optional<double> fill, const at::Tensor& out) {
+  Call<ExpandParams> call{{mask.scalar_type() == at::kBool ? mask : mask.ne(0)}};
+  ExpandParams& p = call.params;
+  p.batch = out.size(0);
+  p.out = out.mutable_data_ptr();
+  p.element_bytes = out.element_size();
+  p.fill_bits = fill_bits(out.scalar_type(), fill);
+  p.mask = mask_params(call.tensors[0], std::nullopt, out.sizes(), causal, window);
+  return call;
+}
+
+Call<AppendParams> append_call(const at::Tensor& source, const at::Tensor& cache,
+                               int64_t position) {
+  Call<AppendParams> call{{rows_contiguous(source)}};
+  AppendParams& p = call.params;
+  p.batch = source.size(0);
+  p.heads = source.size(1);
+  p.rows = source.size(2);
+  p.columns = source.size(3);
+  p.position = position;
+  p.capacity = cache.size(2);
+  p.cache = view_of(cache);
+  p.source = view_of(call.tensors[0]);
+  return call;
+}
+
+}  // namespace masked_attn
