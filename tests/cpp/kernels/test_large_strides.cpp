@@ -128,7 +128,7 @@ TEST_CASE("softmax and append with offsets beyond 2^31") {
     run_guarded(kernels.masked_softmax, s, masked_attn::cpu::softmax_workspace(s), {}, source);
     REQUIRE(bits_differ(gather(s.out, expected), expected) == "");
 
-    const masked_attn::AppendParams p{2, 2, 33, 70, 0, s.out, s.scores, {in_order, 1}};
+    const masked_attn::AppendParams p{2, 2, 33, 70, 0, nullptr, 0, s.out, s.scores, {in_order, 1}};
     REQUIRE(kernels.append_cache(p) == 0);
     REQUIRE(bits_differ(gather(s.out, source), source) == "");
   });
