@@ -69,7 +69,7 @@ void run_all(const Kernels& kernels, masked_attn::ParallelFor parallel_for, int6
   masked_attn::ExpandParams e{4, out.view().data, 4, 1, a.mask, a.threads};
   check("expand_mask", kernels.expand_mask(e));
 
-  masked_attn::AppendParams p{4, 4, 64, 64, 0, out.view(), in.query.view(), a.threads};
+  masked_attn::AppendParams p{4, 4, 64, 64, 0, nullptr, 0, out.view(), in.query.view(), a.threads};
   check("append_cache", kernels.append_cache(p));
 }
 
