@@ -26,3 +26,23 @@ function(masked_attn_detect_cuda torch_version torch_cuda nvcc)
   endif()
   set(MASKED_ATTN_CUDA_REASON "${reason}" PARENT_SCOPE)
 endfunction()
+
+# The GPUs that kernels are compiled for: Ampere and Hopper as machine code, and PTX of the latter,
+# from which a driver makes code for newer ones.
+set(MASKED_ATTN_CUDA_ARCHITECTURES "80-real;90" CACHE STRING "CUDA architectures, as CMake names them")
+
+# Adds the static library `masked_attn_cuda_kernels` (no torch). A macro, because a language can't be
+# enabled inside a function.
+macro(masked_attn_add_cuda_kernels nvcc)
+  set(CMAKE_CUDA_COMPILER ${nvcc})
+  set(CMAKE_CUDA_ARCHITECTURES ${MASKED_ATTN_CUDA_ARCHITECTURES})
+  enable_language(CUDA)
+  file(GLOB masked_attn_cuda_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/csrc/kernels/cuda/*.cu)
+  add_library(masked_attn_cuda_kernels STATIC ${masked_attn_cuda_sources})
+  target_include_directories(masked_attn_cuda_kernels PUBLIC ${PROJECT_SOURCE_DIR}/csrc)
+  target_compile_features(masked_attn_cuda_kernels PUBLIC cuda_std_20)
+  target_compile_definitions(masked_attn_cuda_kernels PRIVATE MASKED_ATTN_TARGET=cuda_device)
+  # As on the CPU: multiplications and additions are fused only where the source asks for it.
+  target_compile_options(masked_attn_cuda_kernels PRIVATE -fmad=false -Xcompiler=-fvisibility=hidden)
+  set_target_properties(masked_attn_cuda_kernels PROPERTIES POSITION_INDEPENDENT_CODE ON)
+endmacro()

@@ -18,6 +18,17 @@ function(masked_attn_import_library target file)
   set_target_properties(${target} PROPERTIES IMPORTED_LOCATION ${file})
 endfunction()
 
+# Imports libraries of the torch package as masked_attn_torch_<name>.
+function(masked_attn_import_torch_libraries)
+  foreach(name IN LISTS ARGN)
+    set(file ${MASKED_ATTN_TORCH_LIB_DIR}/${CMAKE_SHARED_LIBRARY_PREFIX}${name}${CMAKE_SHARED_LIBRARY_SUFFIX})
+    if(NOT EXISTS ${file})
+      message(FATAL_ERROR "torch ${MASKED_ATTN_TORCH_VERSION} has no ${file}: reinstall torch.")
+    endif()
+    masked_attn_import_library(masked_attn_torch_${name} ${file})
+  endforeach()
+endfunction()
+
 macro(masked_attn_torch_from_python)
   execute_process(
     COMMAND ${Python3_EXECUTABLE} -c "${MASKED_ATTN_TORCH_PROBE}"
@@ -37,13 +48,7 @@ macro(masked_attn_torch_from_python)
   set(MASKED_ATTN_TORCH_ABI "${CMAKE_MATCH_4}")
   set(MASKED_ATTN_TORCH_LIB_DIR "${torch_folder}/lib")
 
-  foreach(name torch torch_cpu c10)
-    set(file ${MASKED_ATTN_TORCH_LIB_DIR}/${CMAKE_SHARED_LIBRARY_PREFIX}${name}${CMAKE_SHARED_LIBRARY_SUFFIX})
-    if(NOT EXISTS ${file})
-      message(FATAL_ERROR "torch ${MASKED_ATTN_TORCH_VERSION} has no ${file}: reinstall torch.")
-    endif()
-    masked_attn_import_library(masked_attn_torch_${name} ${file})
-  endforeach()
+  masked_attn_import_torch_libraries(torch torch_cpu c10)
   add_library(masked_attn_torch INTERFACE)
   target_include_directories(masked_attn_torch SYSTEM INTERFACE
     ${torch_folder}/include ${torch_folder}/include/torch/csrc/api/include)

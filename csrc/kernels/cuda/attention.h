@@ -1,0 +1,117 @@
+// What both attention kernels derive from their Params.
+#pragma once
+
+#include "kernels.h"
+#include "query_rows.h"
+
+namespace masked_attn::cuda {
+
+// The masks as the device sees them: with a position on the device, the keys end behind the new
+// ones.
+MASKED_ATTN_INLINE MaskParams visible_mask(const AttentionParams& p) {
+  MaskParams mask = p.mask;
+  if (p.device_position != nullptr) {
+    mask.keys = first_slot(0, p.device_position, p.mask.keys, p.mask.queries) + p.mask.queries;
+  }
+  return mask;
+}
+
+// A row takes the few-query path by the same rule as on the CPU.
+MASKED_ATTN_INLINE bool takes_few(int64_t queries, Range keys) {
+  return queries <= kFewQueries || length(keys) <= kFewQueries;
+}
+
+// Chunks of keys that a row of the few-query path may have; rows of many queries take it only if
+// they are short.
+MASKED_ATTN_DEVICE inline int64_t max_chunks_of(const AttentionParams& p) {
+  if (p.mask.queries > kFewQueries) return 1;
+  return max_of(1, ceil_div(p.mask.keys, kKeyChunk));
+}
+
+// A partial result in the workspace: maximum, sum, weighted values.
+MASKED_ATTN_DEVICE inline int64_t part_elements(const AttentionParams& p) {
+  return 2 + p.value_dim;
+}
+
+template <class T>
+MASKED_ATTN_INLINE T* part_of(const AttentionParams& p, int64_t batch, int64_t head, int64_t query,
+                              int64_t chunk) {
+  const int64_t row = (batch * p.heads + head) * p.mask.queries + query;
+  return reinterpret_cast<T*>(p.workspace.shared) +
+         (row * max_chunks_of(p) + chunk) * part_elements(p);
+}
+
+// One query's parts, added in the caller's order by one warp; a lane holds some columns.
+template <class T, int kColumns>
+class Merged {
+ public:
+  MASKED_ATTN_METHOD Merged() {
+#pragma unroll
+    for (int c = 0; c < kColumns; ++c) values_[c] = T{0};
+  }
+
+  MASKED_ATTN_METHOD void add(SoftmaxPart<T> part, const T (&values)[kColumns]) {
+    const T top = part.max > total_.max ? part.max : total_.max;
+    const T factor = rescale_factor(total_.max, top);
+    const T part_factor = rescale_factor(part.max, top);
+    total_ = {top, total_.sum * factor + part.sum * part_factor};
+#pragma unroll
+    for (int c = 0; c < kColumns; ++c) values_[c] = values_[c] * factor + values[c] * part_factor;
+  }
+
+  MASKED_ATTN_METHOD void add(const T* part, int64_t value_dim) {
+    T values[kColumns];
+#pragma unroll
+    for (int c = 0; c < kColumns; ++c) {
+      const int64_t column = c * kWarp + lane_index();
+      values[c] = column < value_dim ? part[2 + column] : T{0};
+    }
+    add({part[0], part[1]}, values);
+  }
+
+  MASKED_ATTN_METHOD void keep(T* part, int64_t value_dim) const {
+    if (lane_index() == 0) {
+      part[0] = total_.max;
+      part[1] = total_.sum;
+    }
+#pragma unroll
+    for (int c = 0; c < kColumns; ++c) {
+      const int64_t column = c * kWarp + lane_index();
+      if (column < value_dim) part[2 + column] = values_[c];
+    }
+  }
+
+  // Queries that saw nothing get 0, and a log-sum-exp of -inf.
+  MASKED_ATTN_METHOD void store(const AttentionParams& p, int64_t batch, int64_t head,
+                                int64_t query) const {
+    const T normalizer = total_.sum == T{0} ? T{0} : T{1} / total_.sum;
+    const int64_t to = row_offset(p.out, batch, head, query);
+#pragma unroll
+    for (int c = 0; c < kColumns; ++c) {
+      const int64_t column = c * kWarp + lane_index();
+      if (column < p.value_dim) store_element(p.out, to + column, values_[c] * normalizer);
+    }
+    if (p.logsumexp == nullptr || lane_index() != 0) return;
+    const int64_t index = (batch * p.heads + head) * p.mask.queries + query;
+    static_cast<T*>(p.logsumexp)[index] = logsumexp_of(total_);
+  }
+
+ private:
+  SoftmaxPart<T> total_{negative_infinity(T{}), T{0}};
+  T values_[kColumns];
+};
+
+// Calls `body` with the number of columns of values that a lane holds.
+template <class Body>
+inline Status with_columns(int64_t value_dim, const Body& body) {
+  if (value_dim <= 32) return body.template operator()<1>();
+  if (value_dim <= 64) return body.template operator()<2>();
+  if (value_dim <= 128) return body.template operator()<4>();
+  return body.template operator()<8>();
+}
+
+// The two paths; each leaves the rows of the other alone.
+Status attention_tiled(const AttentionParams& params, Stream stream);
+Status attention_few(const AttentionParams& params, Stream stream);
+
+}  // namespace masked_attn::cuda

@@ -1,0 +1,214 @@
+// Attention for many queries: one block for each tile of queries of one head. Keys and values pass
+// through one tile of shared memory, 32 at a time, counted from the row's first visible key:
+//
+//   for each tile of keys that some query of the block may see:
+//     keys -> shared;    scores, one key for each lane; softmax across the lanes
+//     values -> shared;  out += weights x values, some columns for each lane
+//
+// The queries of a block lie in shared memory, scaled. Tiles that causality, the window or padding
+// hide from the whole block are skipped.
+#include "attention.h"
+
+namespace masked_attn::cuda {
+namespace {
+
+constexpr int kWarps = 4;
+constexpr int kThreads = kWarps * kWarp;
+constexpr int kTileKeys = kWarp;
+
+template <class T>
+constexpr int kBlockQueries = kWarps * kWarpRows<T>;
+
+// Where things lie in shared memory, in bytes.
+struct Layout {
+  int64_t finite;   // one flag for each warp
+  int64_t queries;  // [kBlockQueries, head_dim]
+  int64_t tile;     // keys [32, head_dim + 1], then values [32, columns]
+  int64_t tile_elements;
+  int64_t total;
+};
+
+template <class T, int kColumns>
+MASKED_ATTN_DEVICE Layout layout_of(int64_t head_dim) {
+  Layout layout{};
+  layout.finite = kRangeBytes;
+  layout.queries = layout.finite + 16 * ceil_div(kWarps * 4, 16);
+  const int64_t query_bytes = kBlockQueries<T> * head_dim * static_cast<int64_t>(sizeof(T));
+  layout.tile = layout.queries + ceil_div(query_bytes, 16) * 16;
+  layout.tile_elements = max_of(kTileKeys * (head_dim + 1), kTileKeys * kColumns * kWarp);
+  layout.total = layout.tile + layout.tile_elements * static_cast<int64_t>(sizeof(T));
+  return layout;
+}
+
+template <class T, int kColumns>
+class TiledBlock {
+ public:
+  MASKED_ATTN_METHOD TiledBlock(const AttentionParams& params, const MaskView& mask, Layout layout)
+      : p_(params),
+        mask_(mask),
+        finite_(layout.finite, kWarps),
+        query_(layout.queries, kBlockQueries<T> * params.head_dim),
+        tile_(layout.tile, layout.tile_elements) {}
+
+  MASKED_ATTN_METHOD void run(int64_t batch, int64_t head, Range queries, Range keys) {
+    batch_ = batch;
+    head_ = head;
+    kv_head_ = head / (p_.heads / p_.kv_heads);
+    queries_ = queries;
+    own_ = {queries.begin + warp_index() * kRows,
+            min_of(queries.begin + (warp_index() + 1) * kRows, queries.end)};
+    load_queries();
+    rows_.reset(static_cast<int>(length(own_)));
+    for (int64_t key = keys.begin; key < keys.end; key += kTileKeys) {
+      const Range tile{key, min_of(key + kTileKeys, keys.end)};
+      if (mask_.out_of_reach(queries, tile) || !mask_.key_bits(batch, key, length(tile))) continue;
+      visit(tile);
+    }
+    store();
+  }
+
+ private:
+  static constexpr int kRows = kWarpRows<T>;
+
+  // Rows behind the last query are zeros.
+  MASKED_ATTN_METHOD void load_queries() {
+    const T scale = static_cast<T>(p_.scale);
+    for (int64_t i = warp_index(); i < kBlockQueries<T>; i += kWarps) {
+      const bool inside = i < length(queries_);
+      const int64_t from = inside ? row_offset(p_.query, batch_, head_, queries_.begin + i) : 0;
+      for (int64_t d = lane_index(); d < p_.head_dim; d += kWarp) {
+        query_.set(i * p_.head_dim + d,
+                   inside ? load_element<T>(p_.query, from + d) * scale : T{0});
+      }
+    }
+  }
+
+  MASKED_ATTN_METHOD void visit(Range tile) {
+    load_keys(tile);
+    block_barrier();
+    multiply_keys(tile);
+    block_barrier();
+    load_values(tile);
+    block_barrier();
+    bool finite = true;
+    for (int warp = 0; warp < kWarps; ++warp) finite = finite && finite_.get(warp) != 0;
+    for (int64_t j = 0; j < length(tile); ++j) {
+      T values[kColumns];
+#pragma unroll
+      for (int c = 0; c < kColumns; ++c) {
+        values[c] = tile_.get(j * kColumns * kWarp + c * kWarp + lane_index());
+      }
+      rows_.add_values(values, static_cast<int>(j), finite);
+    }
+    block_barrier();
+  }
+
+  // Rows behind the last key are zeros. The odd stride spreads a column over all banks.
+  MASKED_ATTN_METHOD void load_keys(Range tile) {
+    const int64_t stride = p_.head_dim + 1;
+    for (int64_t j = warp_index(); j < kTileKeys; j += kWarps) {
+      const bool inside = j < length(tile);
+      const int64_t from = inside ? row_offset(p_.key, batch_, kv_head_, tile.begin + j) : 0;
+      for (int64_t d = lane_index(); d < p_.head_dim; d += kWarp) {
+        tile_.set(j * stride + d, inside ? load_element<T>(p_.key, from + d) : T{0});
+      }
+    }
+  }
+
+  MASKED_ATTN_METHOD void load_values(Range tile) {
+    bool finite = true;
+    for (int64_t j = warp_index(); j < length(tile); j += kWarps) {
+      const int64_t from = row_offset(p_.value, batch_, kv_head_, tile.begin + j);
+#pragma unroll
+      for (int c = 0; c < kColumns; ++c) {
+        const int64_t column = c * kWarp + lane_index();
+        const T value = column < p_.value_dim ? load_element<T>(p_.value, from + column) : T{0};
+        finite = finite && value - value == T{0};
+        tile_.set(j * kColumns * kWarp + column, value);
+      }
+    }
+    const bool all_finite = ballot(!finite) == 0;
+    if (lane_index() == 0) finite_.set(warp_index(), all_finite);
+  }
+
+  // The key of this lane against the queries of this warp.
+  MASKED_ATTN_METHOD void multiply_keys(Range tile) {
+    const int64_t first = warp_index() * kRows * p_.head_dim;
+    const int64_t stride = p_.head_dim + 1;
+    T score[kRows];
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) score[i] = T{0};
+    for (int64_t d = 0; d < p_.head_dim; ++d) {
+      const T key = tile_.get(lane_index() * stride + d);
+#pragma unroll
+      for (int i = 0; i < kRows; ++i) {
+        score[i] = multiply_add(query_.get(first + i * p_.head_dim + d), key, score[i]);
+      }
+    }
+    const int64_t key = tile.begin + lane_index();
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) {
+      if (i >= length(own_)) break;
+      const int64_t query = own_.begin + i;
+      const bool seen = key < tile.end && sees(mask_, batch_, head_, query, key);
+      T biased = score[i];
+      if (seen && mask_.has_bias()) mask_.add_bias(batch_, head_, query, key, 1, &biased);
+      rows_.soften(i, biased, seen);
+    }
+  }
+
+  MASKED_ATTN_METHOD void store() {
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) {
+      if (i >= length(own_)) break;
+      Merged<T, kColumns> row;
+      row.add(rows_.total(i), rows_.out(i));
+      row.store(p_, batch_, head_, own_.begin + i);
+    }
+  }
+
+  const AttentionParams& p_;
+  const MaskView& mask_;
+  Shared<int32_t> finite_;
+  Shared<T> query_;
+  Shared<T> tile_;
+  QueryRows<T, kColumns> rows_;
+  int64_t batch_ = 0;
+  int64_t head_ = 0;
+  int64_t kv_head_ = 0;
+  Range queries_{0, 0};  // of the block
+  Range own_{0, 0};      // of this warp
+};
+
+template <class T, int kColumns>
+MASKED_ATTN_KERNEL tiled(AttentionParams p) {
+  const MaskView mask(visible_mask(p));
+  const int64_t tiles = ceil_div(mask.queries(), kBlockQueries<T>);
+  // With causal masks the last queries have the most work, so they begin first.
+  const int64_t tile = tiles - 1 - block_index() % tiles;
+  const int64_t head = block_index() / tiles % p.heads;
+  const int64_t batch = block_index() / (tiles * p.heads);
+  const Range keys = block_row_range(mask, batch, 0);
+  if (length(keys) > 0 && takes_few(mask.queries(), keys)) return;
+  const Range queries{tile * kBlockQueries<T>,
+                      min_of((tile + 1) * kBlockQueries<T>, mask.queries())};
+  TiledBlock<T, kColumns> block(p, mask, layout_of<T, kColumns>(p.head_dim));
+  block.run(batch, head, queries, keys);
+}
+
+template <class T>
+Status run(const AttentionParams& p, Stream stream) {
+  return with_columns(p.value_dim, [&]<int kColumns>() {
+    const int64_t tiles = ceil_div(p.mask.queries, kBlockQueries<T>);
+    return launch(tiled<T, kColumns>, p.batch * p.heads * tiles, kThreads,
+                  layout_of<T, kColumns>(p.head_dim).total, stream, p);
+  });
+}
+
+}  // namespace
+
+Status attention_tiled(const AttentionParams& p, Stream stream) {
+  return p.query.dtype == DType::kFloat64 ? run<double>(p, stream) : run<float>(p, stream);
+}
+
+}  // namespace masked_attn::cuda

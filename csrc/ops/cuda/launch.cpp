@@ -1,0 +1,28 @@
+#include "launch.h"
+
+#include <c10/cuda/CUDAFunctions.h>
+#include <c10/cuda/CUDAStream.h>
+#include <cuda_runtime_api.h>
+
+namespace masked_attn::cuda {
+
+OnDevice::OnDevice(const at::Tensor& tensor)
+    : device_(tensor.get_device()), before_(c10::cuda::ExchangeDevice(device_)) {}
+
+OnDevice::~OnDevice() { c10::cuda::MaybeExchangeDevice(static_cast<c10::DeviceIndex>(before_)); }
+
+Stream OnDevice::stream() const {
+  return c10::cuda::getCurrentCUDAStream(static_cast<c10::DeviceIndex>(device_)).stream();
+}
+
+void check_status(const char* op, Status status) {
+  if (status == 0) return;
+  const cudaError_t error = static_cast<cudaError_t>(status);
+  TORCH_CHECK(
+      error != cudaErrorNoKernelImageForDevice, op,
+      ": this build of masked_attn has CUDA kernels for ", MASKED_ATTN_CUDA_TARGETS,
+      ", and none for this GPU. Build again with -DMASKED_ATTN_CUDA_ARCHITECTURES=<yours>.");
+  TORCH_CHECK(false, op, ": ", cudaGetErrorString(error));
+}
+
+}  // namespace masked_attn::cuda
