@@ -11,6 +11,7 @@
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/plan.h"
 #include "support/catch.h"
+#include "support/emulated_kernels.h"
 #include "support/naive.h"
 
 namespace masked_attn_test {
@@ -18,6 +19,13 @@ namespace masked_attn_test {
 using masked_attn::cpu::Isa;
 using masked_attn::cpu::Kernels;
 
+#if defined(MASKED_ATTN_EMULATE_CUDA)
+// The same cases, with the CUDA kernels on an emulated GPU.
+template <class Body>
+void for_each_isa(const Body& body) {
+  body(emulated_cuda_kernels(), "cuda, emulated");
+}
+#else
 // Calls body(kernels, name) for each instruction set that this CPU has, and names the others.
 template <class Body>
 void for_each_isa(const Body& body) {
@@ -34,6 +42,8 @@ void for_each_isa(const Body& body) {
     }
   }
 }
+
+#endif
 
 // A way to run workers, under the contract of torch_parallel_for.
 struct Workers {
