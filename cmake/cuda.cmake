@@ -31,10 +31,13 @@ endfunction()
 # from which a driver makes code for newer ones.
 set(MASKED_ATTN_CUDA_ARCHITECTURES "80-real;90" CACHE STRING "CUDA architectures, as CMake names them")
 
-# Adds the static library `masked_attn_cuda_kernels` (no torch). A macro, because a language can't be
+# `nvcc` names a variable. Adds the static library `masked_attn_cuda_kernels` (no torch). A macro, because a language can't be
 # enabled inside a function.
 macro(masked_attn_add_cuda_kernels nvcc)
-  set(CMAKE_CUDA_COMPILER ${nvcc})
+  if(NOT ${nvcc})
+    message(FATAL_ERROR "masked_attn: CUDA kernels need nvcc, and there is none in PATH.")
+  endif()
+  set(CMAKE_CUDA_COMPILER ${${nvcc}})
   set(CMAKE_CUDA_ARCHITECTURES ${MASKED_ATTN_CUDA_ARCHITECTURES})
   enable_language(CUDA)
   file(GLOB masked_attn_cuda_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/csrc/kernels/cuda/*.cu)
@@ -44,5 +47,7 @@ macro(masked_attn_add_cuda_kernels nvcc)
   target_compile_definitions(masked_attn_cuda_kernels PRIVATE MASKED_ATTN_TARGET=cuda_device)
   # As on the CPU: multiplications and additions are fused only where the source asks for it.
   target_compile_options(masked_attn_cuda_kernels PRIVATE -fmad=false -Xcompiler=-fvisibility=hidden)
-  set_target_properties(masked_attn_cuda_kernels PROPERTIES POSITION_INDEPENDENT_CODE ON)
+  # The shared runtime is the one that torch uses, so both agree on the current device.
+  set_target_properties(masked_attn_cuda_kernels PROPERTIES
+    POSITION_INDEPENDENT_CODE ON CUDA_RUNTIME_LIBRARY Shared)
 endmacro()

@@ -4,7 +4,7 @@
 
 set(MASKED_ATTN_SANITIZE "" CACHE STRING "Sanitizers for kernels and C++ tests: address,undefined")
 if(MASKED_ATTN_SANITIZE)
-  add_compile_options(-fsanitize=${MASKED_ATTN_SANITIZE} -fno-sanitize-recover=all
-                      -fno-omit-frame-pointer)
+  add_compile_options(
+    "$<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${MASKED_ATTN_SANITIZE};-fno-sanitize-recover=all;-fno-omit-frame-pointer>")
   add_link_options(-fsanitize=${MASKED_ATTN_SANITIZE})
 endif()

@@ -15,6 +15,12 @@ stop() {
   exit 1
 }
 
+# Sets `nvcc`, or says what is missing.
+find_nvcc() {
+  nvcc=$(command -v nvcc || ls /usr/local/cuda/bin/nvcc 2> /dev/null) ||
+    stop "there is no nvcc. Install the CUDA toolkit (13.0 is tested) and put nvcc into PATH."
+}
+
 # Make the virtual environment $1, or say how to get what is missing.
 make_venv() {
   [ -x "$1/bin/python" ] && return

@@ -3,6 +3,8 @@
 # without needing a GPU, and checks what is registered for CUDA.
 source "$(dirname "$0")/common.sh"
 
+find_nvcc
+export PATH="$(dirname "$nvcc"):$PATH"
 venv=.venv-cuda
 make_venv $venv
 if [ ! -e $venv/ready ]; then

@@ -3,8 +3,7 @@
 # and prints what the compiler gave each of them. Fails if one spills registers.
 source "$(dirname "$0")/common.sh"
 
-nvcc=$(command -v nvcc || ls /usr/local/cuda/bin/nvcc 2> /dev/null) ||
-  stop "there is no nvcc. Install the CUDA toolkit (13.0 is tested) and put nvcc into PATH."
+find_nvcc
 folder=build/cuda-kernels
 mkdir -p $folder
 say "compiling the CUDA kernels with $nvcc"

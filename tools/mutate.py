@@ -55,8 +55,8 @@ MUTATIONS = (
     Mutation(
         "mask_dropped_on_the_last_tile",
         f"{KERNELS}/cpu/attention_tiled.h",
-        "const bool whole = used == columns &&",
-        "const bool whole = used < kKeyTile || used == columns &&",
+        "all_see == low_bits(used),",
+        "used < kKeyTile || all_see == low_bits(used),",
         OPS_TESTS,
     ),
     Mutation(

@@ -5,9 +5,9 @@
 //   scores: eight lanes for each key, four keys at a time
 //   softmax across the lanes; out += weights x values, some columns for each lane
 //
-// Keys and values are read once, straight from memory. The four warps are merged in order. A row of
-// more than one chunk leaves its parts in the workspace, and a second kernel merges them in order:
-// no bit depends on the batch or the GPU.
+// Keys and values are read straight from memory, once for eight queries (four in float64). The four
+// warps are merged in order. A row of more than one chunk leaves its parts in the workspace, and a
+// second kernel merges them in order: no bit depends on the batch.
 #include "attention.h"
 
 namespace masked_attn::cuda {

@@ -189,7 +189,7 @@ MASKED_ATTN_KERNEL tiled(AttentionParams p) {
   const int64_t head = block_index() / tiles % p.heads;
   const int64_t batch = block_index() / (tiles * p.heads);
   const Range keys = block_row_range(mask, batch, 0);
-  if (length(keys) > 0 && takes_few(mask.queries(), keys)) return;
+  if (takes_few(mask.queries(), keys)) return;
   const Range queries{tile * kBlockQueries<T>,
                       min_of((tile + 1) * kBlockQueries<T>, mask.queries())};
   TiledBlock<T, kColumns> block(p, mask, layout_of<T, kColumns>(p.head_dim));

@@ -69,6 +69,7 @@ template <class Params>
 inline Status launch(void (*kernel)(Params), int64_t blocks, int threads, int64_t shared_bytes,
                      Stream stream, const Params& params) {
   if (blocks == 0) return 0;
+  if (blocks > INT32_MAX) return static_cast<Status>(cudaErrorInvalidConfiguration);
   constexpr int64_t kDefaultShared = 48 * 1024;
   if (shared_bytes > kDefaultShared) {
     const cudaError_t error = cudaFuncSetAttribute(

@@ -14,12 +14,12 @@ constexpr char kOp[] = "cached_attention";
 void append(const at::Tensor& source, at::Tensor& cache, int64_t position,
             const at::Tensor& device_position) {
   if (source.numel() == 0) return;
-  const OnDevice on_device(source);
+  const c10::cuda::CUDAGuard guard(source.device());
   Call<AppendParams> call = append_call(source, cache, position);
   if (device_position.defined()) {
     call.params.device_position = device_position.const_data_ptr<int64_t>();
   }
-  check_status(kOp, append_cache(call.params, on_device.stream()));
+  check_status(kOp, append_cache(call.params, current_stream(source)));
 }
 
 at::Tensor cached_attention_cuda(const at::Tensor& query, const at::Tensor& new_key,
@@ -30,6 +30,7 @@ at::Tensor cached_attention_cuda(const at::Tensor& query, const at::Tensor& new_
                                  std::optional<int64_t> window, std::optional<double> scale) {
   at::Tensor out = cached_attention_meta(query, new_key, new_value, key_cache, value_cache,
                                          position, key_mask, attn_mask, window, scale);
+  check_head_sizes(kOp, query, new_value);
   check_cache_memory(query, new_key, new_value, key_cache, value_cache);
   const int64_t first = position.guard_int(__FILE__, __LINE__);
   append(new_key, key_cache, first, {});
@@ -50,6 +51,7 @@ at::Tensor cached_attention_device_cuda(const at::Tensor& query, const at::Tenso
                                         std::optional<double> scale) {
   at::Tensor out = cached_attention_device_meta(query, new_key, new_value, key_cache, value_cache,
                                                 position, key_mask, attn_mask, window, scale);
+  check_head_sizes(kOp, query, new_value);
   check_cache_memory(query, new_key, new_value, key_cache, value_cache);
   append(new_key, key_cache, 0, position);
   append(new_value, value_cache, 0, position);

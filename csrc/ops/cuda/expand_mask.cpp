@@ -13,9 +13,9 @@ at::Tensor expand_mask_cuda(const at::Tensor& mask, at::ScalarType dtype,
                             std::optional<int64_t> window, std::optional<double> fill) {
   at::Tensor out = expand_mask_meta(mask, dtype, std::move(query_length), causal, window, fill);
   if (out.numel() == 0) return out;
-  const OnDevice on_device(mask);
+  const c10::cuda::CUDAGuard guard(mask.device());
   const Call<ExpandParams> call = expand_call(mask, causal, window, fill, out);
-  check_status("expand_mask", expand_mask(call.params, on_device.stream()));
+  check_status("expand_mask", expand_mask(call.params, current_stream(mask)));
   return out;
 }
 

@@ -1,18 +1,12 @@
 #include "launch.h"
 
-#include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAStream.h>
 #include <cuda_runtime_api.h>
 
 namespace masked_attn::cuda {
 
-OnDevice::OnDevice(const at::Tensor& tensor)
-    : device_(tensor.get_device()), before_(c10::cuda::ExchangeDevice(device_)) {}
-
-OnDevice::~OnDevice() { c10::cuda::MaybeExchangeDevice(static_cast<c10::DeviceIndex>(before_)); }
-
-Stream OnDevice::stream() const {
-  return c10::cuda::getCurrentCUDAStream(static_cast<c10::DeviceIndex>(device_)).stream();
+Stream current_stream(const at::Tensor& tensor) {
+  return c10::cuda::getCurrentCUDAStream(tensor.device().index()).stream();
 }
 
 void check_status(const char* op, Status status) {

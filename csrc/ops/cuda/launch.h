@@ -3,26 +3,14 @@
 #pragma once
 
 #include <ATen/ATen.h>
+#include <c10/cuda/CUDAGuard.h>
 
 #include "../../kernels/cuda/kernels.h"
 
 namespace masked_attn::cuda {
 
-// Makes the device of `tensor` current for as long as it lives.
-class OnDevice {
- public:
-  explicit OnDevice(const at::Tensor& tensor);
-  ~OnDevice();
-  OnDevice(const OnDevice&) = delete;
-  OnDevice& operator=(const OnDevice&) = delete;
-
-  // The current stream of that device.
-  Stream stream() const;
-
- private:
-  int device_;
-  int before_;
-};
+// The current stream of the device of `tensor`. A c10::cuda::CUDAGuard makes the device current.
+Stream current_stream(const at::Tensor& tensor);
 
 // Raises if a launch failed; names the architectures of this build if the GPU has another.
 void check_status(const char* op, Status status);

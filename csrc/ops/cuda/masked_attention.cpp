@@ -14,6 +14,7 @@ at::Tensor masked_attention_cuda(const at::Tensor& query, const at::Tensor& key,
                                  double dropout_p) {
   at::Tensor out = masked_attention_meta(query, key, value, key_mask, attn_mask, causal, window,
                                          scale, dropout_p);
+  check_head_sizes("masked_attention", query, value);
   at::Tensor no_logsumexp;
   attend("masked_attention", query, key, value, {key_mask, attn_mask, causal, window, scale}, {},
          out, no_logsumexp);
@@ -26,6 +27,7 @@ std::tuple<at::Tensor, at::Tensor> masked_attention_forward_cuda(
     bool causal, std::optional<int64_t> window, std::optional<double> scale, double dropout_p) {
   auto [out, logsumexp] = masked_attention_forward_meta(query, key, value, key_mask, attn_mask,
                                                         causal, window, scale, dropout_p);
+  check_head_sizes("masked_attention", query, value);
   attend("masked_attention", query, key, value, {key_mask, attn_mask, causal, window, scale}, {},
          out, logsumexp);
   return {out, logsumexp};

@@ -13,10 +13,10 @@ at::Tensor masked_softmax_cuda(const at::Tensor& scores, const std::optional<at:
                                std::optional<int64_t> window, double scale) {
   at::Tensor out = masked_softmax_meta(scores, key_mask, attn_mask, causal, window, scale);
   if (out.numel() == 0) return out;
-  const OnDevice on_device(scores);
+  const c10::cuda::CUDAGuard guard(scores.device());
   const Call<SoftmaxParams> call =
       softmax_call(scores, key_mask, attn_mask, causal, window, scale, out);
-  check_status("masked_softmax", masked_softmax(call.params, on_device.stream()));
+  check_status("masked_softmax", masked_softmax(call.params, current_stream(scores)));
   return out;
 }
 
