@@ -7,20 +7,6 @@ namespace masked_attn {
 inline namespace MASKED_ATTN_TARGET {
 namespace {
 
-// A cache is large and its rows lie far apart: ask for the place of a later head while this one is
-// written.
-constexpr int64_t kHeadsAhead = 16;
-
-template <class C>
-void prefetch_slot(const AppendParams& p, int64_t head, const C* cache) {
-  if (head >= p.batch * p.heads) return;
-  const C* slot = cache + row_offset(p.cache, head / p.heads, head % p.heads, p.position);
-  const char* begin = reinterpret_cast<const char*>(slot);
-  for (int64_t i = 0; i < p.columns * static_cast<int64_t>(sizeof(C)); i += 64) {
-    __builtin_prefetch(begin + i, 1);
-  }
-}
-
 template <class S, class C>
 void append_head(const AppendParams& p, int64_t batch, int64_t head, const S* source, C* cache) {
   for (int64_t i = 0; i < p.rows; ++i) {
@@ -39,7 +25,6 @@ int32_t run(const AppendParams& p) {
   const int64_t heads = p.batch * p.heads;
   return for_each_task(p.threads, heads, [&](int64_t task, int64_t) {
     with_stored_type<T>(p.cache, [&](auto* cache) {
-      prefetch_slot(p, task + kHeadsAhead, cache);
       if (p.source.dtype == p.cache.dtype) {
         append_head(p, task / p.heads, task % p.heads, static_cast<decltype(cache)>(p.source.data),
                     cache);

@@ -1,7 +1,7 @@
 // masked_softmax on the GPU: one block for each row of scores. Threads take keys counted from the
 // row's first visible key, so that padding changes no bit.
 #include "kernels.h"
-#include "warp.h"
+#include "query_rows.h"
 
 namespace masked_attn::cuda {
 namespace {
@@ -9,41 +9,32 @@ namespace {
 constexpr int kThreads = 128;
 constexpr int kWarps = kThreads / kWarp;
 
-// What a thread, a warp or a block has seen of a row: the maximum, and the sum of e^(score - max).
 template <class T>
-struct RowState {
-  T max;
-  T sum;
-
-  MASKED_ATTN_METHOD void add(T score) {
-    if (score > max) {
-      sum = max == negative_infinity(T{}) ? sum : sum * weight_of(max - score);
-      max = score;
-    }
-    sum = sum + weight_of(score - base());
+MASKED_ATTN_INLINE void add_score(SoftmaxPart<T>* part, T score) {
+  if (score > part->max) {
+    part->sum = part->sum * rescale_factor(part->max, score);
+    part->max = score;
   }
-  MASKED_ATTN_METHOD T base() const { return max == negative_infinity(T{}) ? T{0} : max; }
-};
+  part->sum = part->sum + weight_of(score - base_of(part->max));
+}
 
 template <class T>
-MASKED_ATTN_INLINE RowState<T> reduce_block(RowState<T> own) {
+MASKED_ATTN_INLINE SoftmaxPart<T> reduce_block(SoftmaxPart<T> own) {
   const Shared<T> shared(kRangeBytes, 2 * kWarps);
   const T warp_top = warp_max(own.max);
-  const T scale = own.max == negative_infinity(T{}) ? T{1} : weight_of(own.max - warp_top);
-  const T warp_total = warp_sum(own.sum * scale);
+  const T warp_total = warp_sum(own.sum * rescale_factor(own.max, warp_top));
   if (lane_index() == 0) {
     shared.set(2 * warp_index(), warp_top);
     shared.set(2 * warp_index() + 1, warp_total);
   }
   block_barrier();
-  RowState<T> all{negative_infinity(T{}), T{0}};
+  SoftmaxPart<T> all{negative_infinity(T{}), T{0}};
   for (int warp = 0; warp < kWarps; ++warp) {
     const T top = shared.get(2 * warp);
     all.max = top > all.max ? top : all.max;
   }
   for (int warp = 0; warp < kWarps; ++warp) {
-    const T top = shared.get(2 * warp);
-    const T factor = top == negative_infinity(T{}) ? T{1} : weight_of(top - all.max);
+    const T factor = rescale_factor(shared.get(2 * warp), all.max);
     all.sum = all.sum + shared.get(2 * warp + 1) * factor;
   }
   return all;
@@ -64,18 +55,18 @@ MASKED_ATTN_KERNEL softmax(SoftmaxParams p) {
     if (mask.has_bias()) mask.add_bias(batch, head, query, key, 1, &score);
     return score;
   };
-  RowState<T> own{negative_infinity(T{}), T{0}};
+  SoftmaxPart<T> own{negative_infinity(T{}), T{0}};
   const int64_t skipped = max_of(seen.begin - visible.begin, 0) / kThreads * kThreads;
   for (int64_t key = visible.begin + skipped + thread_index(); key < seen.end; key += kThreads) {
-    if (sees(mask, batch, head, query, key)) own.add(score_of(key));
+    if (sees(mask, batch, head, query, key)) add_score(&own, score_of(key));
   }
-  const RowState<T> row = reduce_block(own);
+  const SoftmaxPart<T> row = reduce_block(own);
   const T normalizer = row.sum == T{0} ? T{0} : T{1} / row.sum;
   for (int64_t key = thread_index(); key < mask.keys(); key += kThreads) {
     const bool inside = key >= seen.begin && key < seen.end;
     T weight = T{0};
     if (inside && sees(mask, batch, head, query, key)) {
-      weight = weight_of(score_of(key) - row.base()) * normalizer;
+      weight = weight_of(score_of(key) - base_of(row.max)) * normalizer;
     }
     store_element(p.out, to + key, weight);
   }

@@ -16,6 +16,12 @@ struct SoftmaxPart {
   T sum;
 };
 
+// What scores are measured from; 0 while nothing above -inf was seen.
+template <class T>
+MASKED_ATTN_INLINE T base_of(T max) {
+  return max == negative_infinity(T{}) ? T{0} : max;
+}
+
 // `e^(from - to)` for from <= to: what an accumulator is worth after the maximum moved.
 template <class T>
 MASKED_ATTN_INLINE T rescale_factor(T from, T to) {
@@ -25,8 +31,7 @@ MASKED_ATTN_INLINE T rescale_factor(T from, T to) {
 template <class T>
 MASKED_ATTN_INLINE T logsumexp_of(SoftmaxPart<T> part) {
   if (part.sum == T{0}) return negative_infinity(T{});
-  const T base = part.max == negative_infinity(T{}) ? T{0} : part.max;
-  return base + static_cast<T>(log(static_cast<double>(part.sum)));
+  return base_of(part.max) + static_cast<T>(log(static_cast<double>(part.sum)));
 }
 
 template <class T, int kColumns>
@@ -56,8 +61,7 @@ class QueryRows {
       rescale(i, rescale_factor(max_[i], top));
       max_[i] = top;
     }
-    const T base = max_[i] == negative_infinity(T{}) ? T{0} : max_[i];
-    weight_[i] = seen ? weight_of(score - base) : T{0};
+    weight_[i] = seen ? weight_of(score - base_of(max_[i])) : T{0};
     sum_[i] = sum_[i] + weight_[i];
     seen_[i] = ballot(seen);
   }

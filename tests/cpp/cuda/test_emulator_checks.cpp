@@ -9,20 +9,12 @@
 #include <vector>
 
 #include "kernels/cuda/device.h"
+#include "support/asan.h"
 #include "support/catch.h"
 #include "support/cuda_schedule.h"
 
 using namespace masked_attn_test;
 using namespace masked_attn::cuda;
-
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define MASKED_ATTN_TEST_ASAN
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__)
-#define MASKED_ATTN_TEST_ASAN
-#endif
 
 namespace {
 

@@ -8,14 +8,8 @@
 #include <cstdlib>
 #include <new>
 
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define MASKED_ATTN_TEST_ASAN
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__)
-#define MASKED_ATTN_TEST_ASAN
-#endif
+#include "support/asan.h"
+
 #if defined(MASKED_ATTN_TEST_ASAN)
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
