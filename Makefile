@@ -14,12 +14,13 @@ unexport PYTHONPATH VIRTUAL_ENV
 BUILD_FILES := CMakeLists.txt setup.py pyproject.toml $(shell find csrc cmake -type f)
 TORCH_FILE := $(wildcard .venv/lib/python3*/site-packages/torch/version.py)
 
-.PHONY: help demo test test-transformers cuda-compile cuda-check build format lint clean
+.PHONY: help demo test test-transformers sanitize cuda-compile cuda-check build format lint clean
 
 help:
 	@echo "make demo               finish three prompts with the patched GPT-2, and compare"
 	@echo "make test               C++ and Python tests"
 	@echo "make test-transformers  integration tests with three versions of transformers"
+	@echo "make sanitize           C++ tests of the kernels under ASAN and UBSAN (half an hour)"
 	@echo "make cuda-compile       compile the CUDA kernels with nvcc: registers, shared memory, spills"
 	@echo "make cuda-check         build for a CUDA torch (5 GB) and import it; needs no GPU"
 	@echo "make build              create .venv, install torch and build tools, build masked_attn"
@@ -43,6 +44,9 @@ test: build
 
 test-transformers: build
 	@tools/test_transformers.sh 5.4.0 5.16.1 5.23.0
+
+sanitize: .venv/ready
+	@tools/sanitize.sh
 
 cuda-compile: .venv/ready
 	@tools/cuda_compile.sh

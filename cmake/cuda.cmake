@@ -1,21 +1,43 @@
-# Decides whether CUDA kernels are built, and says so.
-# They need three things: sources in csrc/kernels/cuda, a CUDA build of torch, and nvcc.
+# Decides whether CUDA kernels are built, and says so. They need sources in csrc/kernels/cuda, a CUDA
+# build of torch, and an nvcc of the same major version: else two CUDA runtimes meet in one process.
 
-# Sets in the caller MASKED_ATTN_CUDA (ON or OFF) and MASKED_ATTN_CUDA_REASON (why it is OFF).
-function(masked_attn_detect_cuda torch_version torch_cuda nvcc)
+# Sets in the caller `result` to the release of `nvcc`, such as 13.0, or to "" if it does not run.
+function(masked_attn_nvcc_version nvcc result)
+  execute_process(COMMAND ${nvcc} --version OUTPUT_VARIABLE text ERROR_QUIET RESULT_VARIABLE status)
+  set(${result} "" PARENT_SCOPE)
+  if(status EQUAL 0 AND text MATCHES "release ([0-9]+\\.[0-9]+)")
+    set(${result} ${CMAKE_MATCH_1} PARENT_SCOPE)
+  endif()
+endfunction()
+
+# Sets in the caller `result` to why CUDA kernels can't be built, or to "".
+function(masked_attn_why_no_cuda torch_version torch_cuda nvcc result)
   file(GLOB sources ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/../csrc/kernels/cuda/*.cu)
   set(reason "")
   if(NOT torch_cuda)
     set(reason "torch ${torch_version} is a CPU build")
-  elseif(NOT nvcc)
-    set(reason "torch ${torch_version} is a CUDA build, but no CUDA toolkit (nvcc) was found")
-    set(advice "")
-    if(sources)
-      set(advice " For CUDA kernels install CUDA toolkit ${torch_cuda} and build again.")
-    endif()
-    message(WARNING "masked_attn: ${reason}: building for the CPU only.${advice}")
   elseif(NOT sources)
     set(reason "this version has no CUDA kernels")
+  elseif(NOT nvcc)
+    set(reason "torch ${torch_version} is a CUDA build, but no CUDA toolkit (nvcc) was found")
+  else()
+    masked_attn_nvcc_version(${nvcc} version)
+    string(REGEX MATCH "^[0-9]+" wanted "${torch_cuda}")
+    if(NOT version)
+      set(reason "${nvcc} --version did not tell its version")
+    elseif(NOT version MATCHES "^${wanted}\\.")
+      set(reason "torch ${torch_version} was built with CUDA ${torch_cuda}, and ${nvcc} is CUDA ${version}")
+    endif()
+  endif()
+  set(${result} "${reason}" PARENT_SCOPE)
+endfunction()
+
+# Sets in the caller MASKED_ATTN_CUDA (ON or OFF) and MASKED_ATTN_CUDA_REASON (why it is OFF).
+function(masked_attn_detect_cuda torch_version torch_cuda nvcc)
+  masked_attn_why_no_cuda("${torch_version}" "${torch_cuda}" "${nvcc}" reason)
+  if(reason AND torch_cuda)
+    message(WARNING "masked_attn: ${reason}: building for the CPU only. For CUDA kernels install "
+                    "CUDA toolkit ${torch_cuda} and build again.")
   endif()
   if(reason)
     message(STATUS "masked_attn: CUDA kernels: no (${reason})")

@@ -163,18 +163,31 @@ def write_fake_cuda_torch(folder: Path) -> None:
     )
 
 
+NO_TOOLKIT = "torch 2.13.0+cu130 is a CUDA build, but no CUDA toolkit (nvcc) was found"
+OTHER_TOOLKIT = "torch 2.13.0+cu130 was built with CUDA 13.0, and {} is CUDA 12.8"
+
+
 @needs_cmake
-def test_a_cuda_torch_without_toolkit_builds_for_the_cpu_and_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize("release", [None, "12.8", "broken"])
+def test_a_cuda_torch_without_its_toolkit_builds_for_the_cpu_and_says_so(
+    tmp_path: Path, release: str | None
+) -> None:
     write_fake_cuda_torch(tmp_path)
+    nvcc = tmp_path / "nvcc"
+    says = "exit 1" if release == "broken" else f'echo "Cuda compilation tools, release {release}"'
+    nvcc.write_text(f"#!/bin/sh\n{says}\n")
+    nvcc.chmod(0o755)
     result = run(
-        *(CMAKE, "-S", ROOT, "-B", tmp_path / "build", "-G", "Ninja", "-DMASKED_ATTN_NVCC=OFF"),
+        *(CMAKE, "-S", ROOT, "-B", tmp_path / "build", "-G", "Ninja"),
         *(f"-DPython3_EXECUTABLE={sys.executable}", "-DMASKED_ATTN_BUILD_PYTHON=OFF"),
+        f"-DMASKED_ATTN_NVCC={nvcc if release else 'OFF'}",
         PYTHONPATH=str(tmp_path),
     )
     text = one_line(result)
     assert result.returncode == 0, text
-    assert "torch 2.13.0+cu130 is a CUDA build, but no CUDA toolkit (nvcc) was found" in text
-    assert "building for the CPU only" in text
+    reasons = {None: NO_TOOLKIT, "12.8": OTHER_TOOLKIT, "broken": "{} --version did not tell"}
+    assert reasons[release].format(nvcc) in text
+    assert "building for the CPU only. For CUDA kernels install CUDA toolkit 13.0" in text
 
 
 @needs_cmake

@@ -9,13 +9,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache, EncoderDecoderCache
+from transformers.cache_utils import Cache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.models.gpt2.modeling_gpt2 import GPT2Attention
 
 from ..functional import cached_attention, masked_attention
 from .cache import KVCache
 from .plan import STOCK, AttentionPlan
+from .static_cache import self_attention_cache, static_layer
 from .visibility import Visibility, textbook_attention, wants_grad
 
 __all__ = ["MaskedGPT2Attention"]
@@ -63,16 +64,21 @@ class MaskedGPT2Attention(GPT2Attention):
         plan: AttentionPlan,
     ) -> tuple[Tensor, Tensor | None]:
         """``[batch, heads, queries, head_dim]``, and the weights if they are asked for."""
-        seen, cache = plan.seen, _self_attention_cache(past_key_values)
+        seen, cache = plan.seen, self_attention_cache(past_key_values)
         textbook = plan.output_attentions or not plan.fused
         grad = wants_grad(query) or _cache_wants_grad(cache, self.layer_idx)
         dropout = self.attn_dropout.p if self.training else 0.0
         plain = not textbook and not grad and dropout == 0.0
         # cached_attention is always causal; one query sees every key either way.
         causal = seen.causal or query.shape[2] == 1
-        if plain and causal and isinstance(cache, KVCache) and self._can_attend(cache, query):
+        in_place = self._in_place(query, key, value, cache, plan) if plain and causal else None
+        if in_place is not None:
             plan.paths[self.layer_idx] = "cached_attention"
-            return self._attend_in_place(query, key, value, cache, seen), None
+            return in_place, None
+        if plan.static:
+            assert cache is not None
+            layer = static_layer(cache, self.layer_idx, key, value)
+            seen = seen.from_position(layer.cumulative_length, query.shape[2])
         if cache is not None:
             key, value = cache.update(key, value, self.layer_idx)
         key, value = key[:, :, : seen.keys], value[:, :, : seen.keys]
@@ -98,33 +104,61 @@ class MaskedGPT2Attention(GPT2Attention):
         )
         return out.transpose(1, 2), None
 
-    def _can_attend(self, cache: KVCache, query: Tensor) -> bool:
-        """Whether the operator takes this cache as it is; ``update`` converts any other."""
-        stored = cache.layer(self.layer_idx).buffer.storage_dtype(query.dtype)
-        smaller = query.dtype == torch.float32 and stored in (torch.float16, torch.bfloat16)
-        return smaller or stored == query.dtype
+    def _in_place(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        cache: Cache | None,
+        plan: AttentionPlan,
+    ) -> Tensor | None:
+        """Attention that writes the cache itself; None for a cache that it cannot take."""
+        if plan.static:
+            assert cache is not None
+            layer = static_layer(cache, self.layer_idx, key, value)
+            if not _stores(layer.keys.dtype, query):
+                return None
+            position = layer.cumulative_length.reshape(())
+            caches = layer.keys, layer.values
+            out = self._cached_attention(query, key, value, caches, position, plan.seen)
+            layer.cumulative_length.add_(query.shape[2])
+            return out
+        if not isinstance(cache, KVCache):
+            return None
+        # `update` converts what the operator does not.
+        if not _stores(cache.layer(self.layer_idx).buffer.storage_dtype(query.dtype), query):
+            return None
+        key_cache, value_cache, filled = cache.reserve(key, value, self.layer_idx)
+        caches = key_cache, value_cache
+        out = self._cached_attention(query, key, value, caches, filled, plan.seen)
+        cache.advance(query.shape[2], self.layer_idx)
+        return out
 
-    def _attend_in_place(
-        self, query: Tensor, key: Tensor, value: Tensor, cache: KVCache, seen: Visibility
+    def _cached_attention(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        caches: tuple[Tensor, Tensor],
+        position: int | Tensor,
+        seen: Visibility,
     ) -> Tensor:
-        key_cache, value_cache, position = cache.reserve(key, value, self.layer_idx)
-        out = cached_attention(
+        return cached_attention(
             query,
             key,
             value,
-            key_cache,
-            value_cache,
+            *caches,
             position=position,
             key_mask=seen.key_mask,
             attn_mask=seen.attn_mask,
             scale=self.scaling,
         )
-        cache.advance(query.shape[2], self.layer_idx)
-        return out
 
 
-def _self_attention_cache(cache: Cache | None) -> Cache | None:
-    return cache.self_attention_cache if isinstance(cache, EncoderDecoderCache) else cache
+def _stores(dtype: torch.dtype, query: Tensor) -> bool:
+    """Whether ``cached_attention`` takes caches of ``dtype`` beside this query."""
+    smaller = query.dtype == torch.float32 and dtype in (torch.float16, torch.bfloat16)
+    return smaller or dtype == query.dtype
 
 
 def _cache_wants_grad(cache: Cache | None, layer_idx: int) -> bool:

@@ -18,7 +18,7 @@ from transformers.models.gpt2.modeling_gpt2 import GPT2Attention, GPT2Model
 
 from .cache import KVCache
 from .gpt2 import MaskedGPT2Attention
-from .plan import STOCK, make_plan
+from .plan import STOCK, LeftToStock, make_plan
 from .versions import require_parameters
 
 __all__ = ["patch", "patched", "paths", "unpatch"]
@@ -51,8 +51,9 @@ class PatchedForward:
         if len(named) < len(args) or named.keys() & kwargs.keys():
             return self._stock(*args, **kwargs)  # raises TypeError
         arguments = {**named, **kwargs}
-        plan = make_plan(self.model, arguments, self.fused, self.paths)
-        if plan is None:
+        try:
+            plan = make_plan(self.model, arguments, self.fused, self.paths)
+        except LeftToStock:
             self.paths.update(dict.fromkeys(range(len(self.originals)), STOCK))
             return self._stock(*args, **kwargs)
         _require_our_layers(self.model)
@@ -67,10 +68,14 @@ class PatchedForward:
         return type(self.model).forward(self.model, *args, **kwargs)
 
     def _warn_of_padding(self, arguments: dict[str, Any]) -> None:
-        """Without a mask stock code looks for pad tokens at every step: the prompt is enough."""
+        """Without a mask stock code looks for pad tokens at every step: the prompt is enough.
+
+        Only where looking does not wait for a device.
+        """
         ids, cache = arguments.get("input_ids"), arguments.get("past_key_values")
-        first = cache is None or not cache.get_seq_length()
-        if ids is not None and arguments.get("attention_mask") is None and first:
+        if ids is None or ids.device.type != "cpu" or arguments.get("attention_mask") is not None:
+            return
+        if cache is None or not cache.get_seq_length():
             self.model.warn_if_padding_and_no_attention_mask(ids, None)
 
 

@@ -1,7 +1,7 @@
 """What all attention layers of one GPT-2 forward share, decided once per forward.
 
-No plan means that the stock code runs, with the masks that the stock code makes: whatever is not
-understood here must end there.
+Whatever is not understood here is left to the stock code, with the masks that stock code makes, and
+the reason is told. Nothing is read from a device: that would wait for it.
 """
 
 from __future__ import annotations
@@ -13,14 +13,19 @@ import torch
 from torch import Tensor
 from transformers.models.gpt2.modeling_gpt2 import GPT2Model
 
+from .static_cache import is_static, self_attention_cache
 from .visibility import Visibility
 
-__all__ = ["STOCK", "AttentionPlan", "make_plan"]
+__all__ = ["STOCK", "AttentionPlan", "LeftToStock", "make_plan"]
 
 STOCK = "stock"
 
-# They reach the attention function through the blocks and change its result: left to stock code.
+# They reach the attention function through the blocks and change its result.
 STOCK_KEYWORDS = ("cache", "position_bias", "s_aux", "sliding_window", "softcap")
+
+
+class LeftToStock(Exception):
+    """The stock code runs this forward; the message says why."""
 
 
 @dataclass
@@ -31,111 +36,151 @@ class AttentionPlan:
         seen: the masks.
         fused: False runs attention step by step (the textbook path).
         output_attentions: return the weights.
+        static: the cache is a static one, and ``seen`` spans all its slots; those that are not yet
+            filled are out of sight besides.
         paths: number of the layer to the name of the path it took, filled by the layers.
     """
 
     seen: Visibility
     fused: bool
     output_attentions: bool
+    static: bool = False
     paths: dict[int, str] = field(default_factory=dict)
 
 
 def make_plan(
     model: GPT2Model, arguments: dict[str, Any], fused: bool, paths: dict[int, str]
-) -> AttentionPlan | None:
-    """The plan for ``model.forward(**arguments)``, or None for the stock code."""
+) -> AttentionPlan:
+    """The plan for ``model.forward(**arguments)``.
+
+    Raises:
+        LeftToStock: the stock code must run.
+        ValueError: ``head_mask`` was given.
+    """
     if arguments.get("head_mask") is not None:
         raise ValueError("head_mask is not supported: transformers 5 removed it")
-    output_attentions = arguments.get("output_attentions")
-    if output_attentions is None:
-        output_attentions = getattr(model.config, "output_attentions", False)
-    if _stock_only(model, arguments):
-        return None
+    output_attentions = _option(model, arguments, "output_attentions")
+    _refuse_what_only_stock_knows(model, arguments)
     # Stock sdpa never returns weights, so a request for them stays here even when training.
-    weights_from_stock = model.config._attn_implementation == "eager"
-    if _trains(model, arguments) and (weights_from_stock or not output_attentions):
-        return None
-    seen = _visibility(arguments)
-    if seen is None:
-        return None
-    return AttentionPlan(seen, fused, bool(output_attentions), paths)
+    if not output_attentions or model.config._attn_implementation == "eager":
+        _refuse_training(model, arguments)
+    static = is_static(self_attention_cache(arguments.get("past_key_values")))
+    seen = _visibility(model, arguments, static)
+    return AttentionPlan(seen, fused, bool(output_attentions), static, paths)
 
 
-def _stock_only(model: GPT2Model, arguments: dict[str, Any]) -> bool:
-    is_causal = arguments.get("is_causal", getattr(model.config, "is_causal", None))
-    paged = str(model.config._attn_implementation).startswith("paged|")
-    checkpointing = model.gradient_checkpointing and model.training
-    special = any(arguments.get(name) is not None for name in STOCK_KEYWORDS)
-    return is_causal is False or paged or checkpointing or special
+def _option(model: GPT2Model, arguments: dict[str, Any], name: str) -> Any:
+    """An argument of forward whose default is in the config."""
+    given = arguments.get(name)
+    return getattr(model.config, name, None) if given is None else given
 
 
-def _trains(model: GPT2Model, arguments: dict[str, Any]) -> bool:
-    """Gradients are recorded, or attention weights are dropped."""
+def _refuse_what_only_stock_knows(model: GPT2Model, arguments: dict[str, Any]) -> None:
+    if arguments.get("is_causal", getattr(model.config, "is_causal", None)) is False:
+        raise LeftToStock("the model is not causal")
+    if str(model.config._attn_implementation).startswith("paged|"):
+        raise LeftToStock("attention is paged")
+    if model.gradient_checkpointing and model.training:
+        raise LeftToStock("gradient checkpointing is on")
+    for name in STOCK_KEYWORDS:
+        if arguments.get(name) is not None:
+            raise LeftToStock(f"{name} was given")
+
+
+def _refuse_training(model: GPT2Model, arguments: dict[str, Any]) -> None:
     layers: list[Any] = [block.attn for block in model.h]
     if any(layer.training and layer.attn_dropout.p > 0.0 for layer in layers):
-        return True
+        raise LeftToStock("attention weights are dropped")
     if not torch.is_grad_enabled():
-        return False
+        return
     embeds = arguments.get("inputs_embeds")
-    if embeds is not None and embeds.requires_grad:
-        return True
-    return any(parameter.requires_grad for parameter in model.parameters())
+    inputs_learn = embeds is not None and embeds.requires_grad
+    if inputs_learn or any(parameter.requires_grad for parameter in model.parameters()):
+        raise LeftToStock("gradients are recorded")
 
 
-def _visibility(arguments: dict[str, Any]) -> Visibility | None:
-    """The masks of this call, or None where only stock code knows what they mean."""
-    shape = _input_shape(arguments)
-    if shape is None:
-        return None
-    batch, queries = shape
-    sizes = _cache_sizes(arguments.get("past_key_values"), queries)
-    if sizes is None:
-        return None
-    seen, slots = sizes
+def _visibility(model: GPT2Model, arguments: dict[str, Any], static: bool) -> Visibility:
+    batch, queries = _input_shape(arguments)
+    seen, slots = _cache_sizes(arguments.get("past_key_values"), queries, static)
+    # What a static cache holds so far is for its layers to know: here every slot counts.
+    keys = slots if static else seen + queries
     mask = arguments.get("attention_mask")
     if mask is None:
-        return None if _packed(arguments) else Visibility(keys=seen + queries, causal=True)
+        sequences = _sequences(model, arguments, batch)
+        return Visibility(keys=keys, attn_mask=sequences, causal=sequences is None)
     if not isinstance(mask, Tensor):
-        return None
+        raise LeftToStock(f"attention_mask is a {type(mask).__name__}")
     if mask.ndim == 4:
         usable = mask.dtype == torch.bool or mask.is_floating_point()
-        return Visibility.of_4d(mask, batch, slots) if usable and mask.shape[3] == slots else None
-    if mask.numel() != batch * (seen + queries):
-        return None
-    inputs: Tensor = arguments[
-        "input_ids" if arguments.get("inputs_embeds") is None else "inputs_embeds"
-    ]
-    key_mask = mask.reshape(batch, -1).to(device=inputs.device, dtype=torch.bool)
-    return Visibility(keys=seen + queries, key_mask=key_mask, causal=True)
+        if usable and mask.shape[3] == slots:
+            return Visibility.of_4d(mask, batch, slots)
+        raise LeftToStock(f"a 4-D mask {list(mask.shape)} of {mask.dtype}, for {slots} keys")
+    device = _inputs(arguments).device
+    return Visibility(keys=keys, key_mask=_key_mask(mask, batch, keys, static, device), causal=True)
 
 
-def _input_shape(arguments: dict[str, Any]) -> tuple[int, int] | None:
-    ids, embeds = arguments.get("input_ids"), arguments.get("inputs_embeds")
-    if (ids is None) == (embeds is None):
-        return None
-    if ids is not None:
-        return (ids.numel() // ids.shape[-1], ids.shape[-1]) if ids.numel() else None
-    assert embeds is not None
-    return (embeds.shape[0], embeds.shape[1]) if embeds.ndim == 3 and embeds.numel() else None
+def _key_mask(mask: Tensor, batch: int, keys: int, static: bool, device: torch.device) -> Tensor:
+    width, rest = divmod(mask.numel(), batch)
+    if rest or not (width == keys or (static and width < keys)):
+        raise LeftToStock(f"a mask {list(mask.shape)} for {batch} rows of {keys} keys")
+    key_mask = mask.reshape(batch, width).to(device=device, dtype=torch.bool)
+    return torch.nn.functional.pad(key_mask, (0, keys - width)) if width < keys else key_mask
 
 
-def _cache_sizes(cache: Any, queries: int) -> tuple[int, int] | None:
-    """Tokens seen so far and slots the cache will hand over, if slot 0 is the first token."""
+def _inputs(arguments: dict[str, Any]) -> Tensor:
+    ids: Tensor | None = arguments.get("input_ids")
+    embeds: Tensor | None = arguments.get("inputs_embeds")
+    inputs = embeds if ids is None else ids
+    if inputs is None or (ids is not None and embeds is not None):
+        raise LeftToStock("either input_ids or inputs_embeds is needed")
+    if not inputs.numel():
+        raise LeftToStock("the input is empty")
+    return inputs
+
+
+def _input_shape(arguments: dict[str, Any]) -> tuple[int, int]:
+    inputs = _inputs(arguments)
+    if arguments.get("input_ids") is not None:
+        return inputs.numel() // inputs.shape[-1], inputs.shape[-1]
+    if inputs.ndim != 3:
+        raise LeftToStock(f"inputs_embeds has {inputs.ndim} dimensions")
+    return inputs.shape[0], inputs.shape[1]
+
+
+def _cache_sizes(cache: Any, queries: int, static: bool) -> tuple[int, int]:
+    """Tokens seen so far (0 if only a device knows) and slots that the cache hands over."""
     if cache is None:
         return 0, queries
     seen = cache.get_seq_length()
     if isinstance(seen, Tensor):
-        # A static cache counts on its device: reading that would wait for it.
-        if seen.device.type != "cpu" or torch.compiler.is_compiling():
-            return None
-        seen = int(seen)
+        on_host = seen.device.type == "cpu" and not torch.compiler.is_compiling()
+        if not static and not on_host:
+            raise LeftToStock("the cache counts its tokens on a device")
+        seen = int(seen) if on_host else 0
     slots, offset = cache.get_mask_sizes(queries, 0)
-    return (seen, slots) if offset == 0 and slots >= seen + queries else None
+    if offset != 0 or slots < seen + queries:
+        raise LeftToStock(f"the cache hands over {slots} slots from {offset} on, after {seen}")
+    return seen, slots
 
 
-def _packed(arguments: dict[str, Any]) -> bool:
-    """Positions that jump, without mask and cache, mean several sequences in one row."""
-    positions = arguments.get("position_ids")
-    if positions is None or arguments.get("past_key_values") is not None:
-        return False
-    return bool((positions.diff(dim=-1) != 1).any())
+def _sequences(model: GPT2Model, arguments: dict[str, Any], batch: int) -> Tensor | None:
+    """Without mask and cache, positions that jump mean several sequences in one row.
+
+    Returns:
+        Bool ``[batch, 1, queries, queries]``, True for earlier keys of the same sequence; None
+        where the host knows that each row is one sequence.
+    """
+    positions: Tensor | None = arguments.get("position_ids")
+    # With use_cache a new cache is there before stock code looks, and then it does not look.
+    no_cache = arguments.get("past_key_values") is None
+    if positions is None or not no_cache or _option(model, arguments, "use_cache"):
+        return None
+    if positions.ndim > 2:
+        raise LeftToStock(f"position_ids has {positions.ndim} dimensions")
+    jumps = positions.diff(dim=-1) != 1
+    on_host = positions.device.type == "cpu" and not torch.compiler.is_compiling()
+    if on_host and not bool(jumps.any()):
+        return None
+    number = torch.nn.functional.pad(jumps.cumsum(-1), (1, 0)).expand(batch, -1)
+    same = number[:, None, :, None] == number[:, None, None, :]
+    return same.tril()

@@ -40,6 +40,16 @@ class Visibility:
             return cls(keys=keys, key_mask=mask[:, 0, 0, :])
         return cls(keys=keys, attn_mask=mask)
 
+    def from_position(self, position: Tensor, queries: int) -> Visibility:
+        """Causal from slot ``position`` on, which only the device knows, said by a mask."""
+        if not self.causal:
+            return self
+        slots = torch.arange(self.keys, device=position.device)
+        mask = (slots <= position + slots[:queries, None])[None, None]
+        if self.key_mask is not None:
+            mask = mask & self.key_mask[:, None, None, :]
+        return Visibility(keys=self.keys, attn_mask=mask)
+
     def arguments(self) -> dict[str, Any]:
         """Keywords of ``masked_attention``."""
         masks = {"key_mask": self.key_mask, "attn_mask": self.attn_mask}

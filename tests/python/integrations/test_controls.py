@@ -42,7 +42,9 @@ def must_fail():
 
 def test_mask_dropped(must_fail, monkeypatch):
     make = plan._visibility
-    monkeypatch.setattr(plan, "_visibility", lambda a: dataclasses.replace(make(a), key_mask=None))
+    monkeypatch.setattr(
+        plan, "_visibility", lambda *a: dataclasses.replace(make(*a), key_mask=None)
+    )
     must_fail(patch(gpt2()))
 
 

@@ -32,7 +32,6 @@ MODES = {
 }
 PATHS = {
     "no-cache": "masked_attention",
-    "static-cache": "masked_attention",
     "dynamic-cache": "masked_attention",
 }
 
@@ -107,7 +106,7 @@ def test_continue_from_a_given_cache(given):
     result = two_rounds(model, cache)
     assert_same_tokens(result, expected)
     assert result.past_key_values is cache
-    path = "cached_attention" if isinstance(cache, KVCache) else "masked_attention"
+    path = "masked_attention" if isinstance(cache, DynamicCache) else "cached_attention"
     assert set(paths(model).values()) == {path}
 
 
