@@ -14,15 +14,16 @@ unexport PYTHONPATH VIRTUAL_ENV
 BUILD_FILES := CMakeLists.txt setup.py pyproject.toml $(shell find csrc cmake -type f)
 TORCH_FILE := $(wildcard .venv/lib/python3*/site-packages/torch/version.py)
 
-.PHONY: help demo test test-transformers sanitize cuda-compile cuda-check build format lint clean
+.PHONY: help demo test test-transformers sanitize cuda-compile cuda-check gpu build format lint clean
 
 help:
 	@echo "make demo               finish three prompts with the patched GPT-2, and compare"
 	@echo "make test               C++ and Python tests"
 	@echo "make test-transformers  integration tests with three versions of transformers"
-	@echo "make sanitize           C++ tests of the kernels under ASAN and UBSAN (half an hour)"
+	@echo "make sanitize           C++ tests of the kernels under ASAN and UBSAN (fifteen minutes)"
 	@echo "make cuda-compile       compile the CUDA kernels with nvcc: registers, shared memory, spills"
 	@echo "make cuda-check         build for a CUDA torch (5 GB) and import it; needs no GPU"
+	@echo "make gpu                on a machine with a GPU: CUDA tests and benchmarks, one table"
 	@echo "make build              create .venv, install torch and build tools, build masked_attn"
 	@echo "make lint, make format  check or rewrite the layout of files; lint checks types too"
 	@echo "make clean              remove what was built (the virtual environments stay)"
@@ -53,6 +54,9 @@ cuda-compile: .venv/ready
 
 cuda-check:
 	@tools/cuda_check.sh
+
+gpu:
+	@tools/gpu.sh
 
 lint: build
 	@tools/lint.sh

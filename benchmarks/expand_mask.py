@@ -7,18 +7,21 @@ of the dtype, as transformers does. GB/s count the result that is written.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
-from common.agreement import agreement
-from common.options import make_parser, sizes, start
-from common.report import COMPARISON, READING, Row, comparison
-from common.timing import Contender, take_turns
-from common.visibility import Visibility
-from common.workloads import DTYPES, ragged_lengths
 from torch import Tensor
 from transformers.masking_utils import eager_mask
 
 import masked_attn
+from common.compare import columns, compare
+from common.options import make_parser, sizes, start
+from common.oracle import true_mask
+from common.report import READING
+from common.timing import Contender
+from common.trial import OURS
+from common.visibility import Visibility
+from common.workloads import DTYPES, ragged_lengths
 
 CALLS = 10
 
@@ -31,7 +34,12 @@ def ours(mask: Tensor, dtype: torch.dtype) -> Tensor:
 def theirs(mask: Tensor, dtype: torch.dtype) -> Tensor:
     batch, length = mask.shape
     result: Tensor = eager_mask(
-        batch_size=batch, q_length=length, kv_length=length, attention_mask=mask, dtype=dtype
+        batch_size=batch,
+        q_length=length,
+        kv_length=length,
+        attention_mask=mask,
+        dtype=dtype,
+        device=mask.device,
     )
     return result
 
@@ -51,27 +59,30 @@ def repeated(
 
 @torch.inference_mode()
 def main() -> None:
-    options = make_parser(__doc__).parse_args()
+    options = make_parser(__doc__, gpu=True).parse_args()
     report = start(options)
     size = sizes(options)
-    table = report.table("expand_mask, left padding and causal", COMPARISON + READING)
+    table = report.table("expand_mask, left padding and causal", columns(options, READING))
     for name in ("float32", "bfloat16"):
         dtype = DTYPES[name]
         for length in size.lengths((512, 1024)):
             lengths = ragged_lengths(size.batch, length)
-            seen = Visibility(size.batch, length, length, True, lengths)
+            seen = Visibility(size.batch, length, length, True, lengths, size.device)
             assert seen.key_mask is not None
             contenders = {
-                "masked_attn": repeated(ours, seen.key_mask, dtype),
+                OURS: repeated(ours, seen.key_mask, dtype),
                 "eager_mask": repeated(theirs, seen.key_mask, dtype),
             }
-            check = agreement(seen.real_queries)
-            times = take_turns(contenders, options.repeats, check)
-            best = times["masked_attn"]
             written = size.batch * length * length * dtype.itemsize
-            row: Row = {"case": f"{name}, S={length}", "rival": "eager_mask"}
-            row |= comparison(best, times["eager_mask"])
-            table.add(row | report.share_of_reading(written, best.best))
+            compare(
+                report,
+                table,
+                f"{name}, S={length}",
+                contenders,
+                truth=partial(true_mask, seen.key_mask, dtype),
+                rates=partial(report.share_of_reading, written),
+                real_queries=seen.real_queries,
+            )
     report.finish()
 
 

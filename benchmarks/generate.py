@@ -1,29 +1,34 @@
 """Hugging Face ``generate`` on GPT-2 124M: stock (SDPA) against ``masked_attn.patch``.
 
-Random weights, float32, greedy, no end token, batch 8. W1: prompts of 64, 128, ..., 512 tokens,
+Random weights, greedy, no end token, batch 8. W1: prompts of 64, 128, ..., 512 tokens,
 padded on the left, 64 new tokens. W2: prompts of 512, 64 new. W3: prompts of 8, 16, ..., 64,
 128 new. Both models share their weights and take turns. Random weights make near-ties, so a few
 tokens may differ from the stock model's.
+
+On a GPU also the stock model with a ``StaticCache``, and with that and the steps compiled.
 """
 
 from __future__ import annotations
 
 import copy
 import statistics
-import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from common.options import make_parser, start
-from common.report import Chart, Column, Row
-from common.workloads import ragged_lengths
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import masked_attn
+from common.clock import host_clock
+from common.options import make_parser, start
+from common.report import Chart, Column, Report, Row
+from common.trial import OURS, reason
+from common.workloads import DTYPES, ragged_lengths
 
 BATCH = 8
+STOCK = "stock, sdpa"
 
 COLUMNS = (
     Column("workload", "workload", width=10),
@@ -47,9 +52,10 @@ class Workload:
     lengths: tuple[int, ...]
     new_tokens: int
 
-    def batch(self, vocabulary: int) -> dict[str, Tensor]:
+    def batch(self, vocabulary: int, device: str) -> dict[str, Tensor]:
         mask = masked_attn.masks.padding_mask(torch.tensor(self.lengths)).long()
-        return {"input_ids": torch.randint(vocabulary, mask.shape), "attention_mask": mask}
+        ids = torch.randint(vocabulary, mask.shape)
+        return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,7 @@ class Turn:
 
 def workloads(quick: bool) -> list[Workload]:
     if quick:
-        return [Workload("W1 ragged", (4, 8), 4)]
+        return [Workload("W1 ragged", (4, 8), 32)]
     return [
         Workload("W1 ragged", ragged_lengths(BATCH, 512), 64),
         Workload("W2 equal", (512,) * BATCH, 64),
@@ -71,35 +77,79 @@ def workloads(quick: bool) -> list[Workload]:
     ]
 
 
-def make_models(quick: bool) -> dict[str, GPT2LMHeadModel]:
+@dataclass(frozen=True)
+class System:
+    """A model, and what its ``generate`` is told besides."""
+
+    model: Any
+    keywords: Mapping[str, Any] = field(default_factory=dict)
+
+
+def make_systems(quick: bool, device: str, dtype: torch.dtype) -> dict[str, System]:
     """The stock model, and a patched copy with the same weights in memory."""
     tiny = {"n_layer": 2, "n_embd": 32, "n_head": 2, "vocab_size": 64}
     config = GPT2Config(**(tiny if quick else {}), bos_token_id=None, eos_token_id=None)
-    stock = GPT2LMHeadModel(config).eval()
+    stock = GPT2LMHeadModel(config).eval().to(device, dtype)
     stock.generation_config.eos_token_id = None
     stock.generation_config.pad_token_id = 0
     shared = {id(weight): weight for weight in stock.parameters()}
-    return {"stock, sdpa": stock, "masked_attn": masked_attn.patch(copy.deepcopy(stock, shared))}
+    patched = masked_attn.patch(copy.deepcopy(stock, shared))
+    if device == "cpu":
+        return {STOCK: System(stock), OURS: System(patched)}
+    static = {"cache_implementation": "static"}
+    return {
+        STOCK: System(stock),
+        "stock, StaticCache": System(stock, {**static, "disable_compile": True}),
+        "stock, StaticCache, compiled": System(stock, static),  # by transformers, for each step
+        OURS: System(patched),
+    }
 
 
-def timed(model: Any, batch: dict[str, Tensor], new_tokens: int) -> tuple[float, Tensor]:
+def timed(system: System, batch: dict[str, Tensor], new_tokens: int) -> tuple[float, Tensor]:
     """Seconds of one greedy ``generate``, and its new tokens ``[batch, new_tokens]``."""
-    start_time = time.perf_counter()
-    tokens = model.generate(**batch, max_new_tokens=new_tokens, do_sample=False)
-    elapsed = time.perf_counter() - start_time
-    return elapsed, tokens[:, batch["input_ids"].shape[1] :]
+
+    def run() -> Tensor:
+        tokens: Tensor = system.model.generate(
+            **batch, max_new_tokens=new_tokens, do_sample=False, **system.keywords
+        )
+        return tokens[:, batch["input_ids"].shape[1] :]
+
+    return host_clock(run)
 
 
-def take_turns(models: dict[str, Any], work: Workload, repeats: int) -> dict[str, list[Turn]]:
-    """A short call warms up each model; then prompt and total are timed in turn."""
-    batch = work.batch(models["stock, sdpa"].config.vocab_size)
-    for model in models.values():
-        timed(model, batch, 2)
-    turns: dict[str, list[Turn]] = {name: [] for name in models}
+def warm_up(
+    systems: dict[str, System], work: Workload, batch: dict[str, Tensor], report: Report
+) -> dict[str, System]:
+    """Run each system once; return those that ran.
+
+    A short run is enough on the CPU. On a GPU all steps run: some are compiled or recorded then.
+    """
+    on_gpu = batch["input_ids"].is_cuda
+    if on_gpu:
+        torch.compiler.reset()
+    works = {}
+    for name, system in systems.items():
+        # A static cache is as long as the longest so far: other workloads must not count.
+        vars(system.model).pop("_previous_max_cache_length", None)
+        try:
+            timed(system, batch, work.new_tokens if on_gpu else 2)
+            works[name] = system
+        except Exception as error:  # a rival may fail with anything
+            if name in (STOCK, OURS):
+                raise
+            report.note(f"{work.name}: {name} is left out: {reason(error)}")
+    return works
+
+
+def take_turns(
+    systems: dict[str, System], work: Workload, batch: dict[str, Tensor], repeats: int
+) -> dict[str, list[Turn]]:
+    """Time prompt and total of every system in turn."""
+    turns: dict[str, list[Turn]] = {name: [] for name in systems}
     for _ in range(repeats):
-        for name, model in models.items():
-            prompt, _ = timed(model, batch, 1)
-            turns[name].append(Turn(prompt, *timed(model, batch, work.new_tokens)))
+        for name, system in systems.items():
+            prompt, _ = timed(system, batch, 1)
+            turns[name].append(Turn(prompt, *timed(system, batch, work.new_tokens)))
     return turns
 
 
@@ -107,7 +157,7 @@ def rows(work: Workload, turns: dict[str, list[Turn]]) -> list[Row]:
     """One row for each model; ratios are stock / this one, of the fastest turns."""
     found: list[Row] = []
     stock: Row = {}
-    reference = turns["stock, sdpa"][0].tokens
+    reference = turns[STOCK][0].tokens
     for name, mine in turns.items():
         prompt, total = min(turn.prompt for turn in mine), min(turn.total for turn in mine)
         steps = [(turn.total - turn.prompt) / (work.new_tokens - 1) for turn in mine]
@@ -125,12 +175,16 @@ def rows(work: Workload, turns: dict[str, list[Turn]]) -> list[Row]:
 
 @torch.inference_mode()
 def main() -> None:
-    options = make_parser(__doc__, repeats=2).parse_args()
+    options = make_parser(__doc__, repeats=2, gpu=True, dtype=True).parse_args()
     report = start(options)
-    models = make_models(options.quick)
-    table = report.table("generate, GPT-2, float32", COLUMNS, Chart(("workload", "system")))
+    systems = make_systems(options.quick, options.device, DTYPES[options.dtype])
+    vocabulary = systems[STOCK].model.config.vocab_size
+    chart = Chart(("workload", "system"))
+    table = report.table(f"generate, GPT-2, {options.dtype}", COLUMNS, chart)
     for work in workloads(options.quick):
-        for row in rows(work, take_turns(models, work, options.repeats)):
+        batch = work.batch(vocabulary, options.device)
+        works = warm_up(systems, work, batch, report)
+        for row in rows(work, take_turns(works, work, batch, options.repeats)):
             table.add(row)
     report.finish()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 
 import torch
+
 from common import prompt
 from common.agreement import agreement
 from common.options import make_parser, sizes, start

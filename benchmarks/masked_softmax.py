@@ -9,17 +9,20 @@ is ``softmax`` alone. GB/s count the visible scores that are read and the whole 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
-from common.agreement import agreement
-from common.options import make_parser, sizes, start
-from common.report import COMPARISON, READING, comparison
-from common.timing import Contender, take_turns
-from common.visibility import Visibility
-from common.workloads import DTYPES, Sizes, ragged_lengths
 from torch import Tensor
 
 import masked_attn
+from common.compare import columns, compare
+from common.options import make_parser, sizes, start
+from common.oracle import true_softmax
+from common.report import READING
+from common.timing import Contender
+from common.trial import OURS
+from common.visibility import Visibility
+from common.workloads import DTYPES, Sizes, ragged_lengths
 
 TENSORS = 3
 
@@ -29,9 +32,9 @@ Softmax = Callable[[Tensor], Tensor]
 def cases(size: Sizes, length: int) -> dict[str, Visibility]:
     lengths = ragged_lengths(size.batch, length)
     return {
-        f"ragged, S={length}": Visibility(size.batch, length, length, True, lengths),
-        f"causal, S={length}": Visibility(size.batch, length, length, True),
-        f"no mask, S={length}": Visibility(size.batch, length, length),
+        f"ragged, S={length}": Visibility(size.batch, length, length, True, lengths, size.device),
+        f"causal, S={length}": Visibility(size.batch, length, length, True, device=size.device),
+        f"no mask, S={length}": Visibility(size.batch, length, length, device=size.device),
     }
 
 
@@ -61,29 +64,32 @@ def over_tensors(softmax: Softmax, tensors: list[Tensor]) -> Contender:
 
 @torch.inference_mode()
 def main() -> None:
-    parser = make_parser(__doc__)
-    parser.add_argument("--dtype", choices=DTYPES, default="float32")
-    options = parser.parse_args()
+    options = make_parser(__doc__, gpu=True, dtype=True).parse_args()
     report = start(options)
     size, length = sizes(options), 32 if options.quick else 512
     shape = (size.batch, size.heads, length, length)
-    tensors = [torch.randn(shape).to(DTYPES[options.dtype]) for _ in range(TENSORS)]
+    dtype = DTYPES[options.dtype]
+    tensors = [torch.randn(shape, device=size.device).to(dtype) for _ in range(TENSORS)]
     name = f"masked_softmax, {options.dtype}, per tensor"
-    table = report.table(name, COMPARISON + READING)
+    table = report.table(name, columns(options, READING))
     for case, seen in cases(size, length).items():
         masked = seen.causal or seen.lengths is not None
         rival = "where + softmax" if masked else "softmax"
         scale = size.head_dim**-0.5 if masked else 1.0
         contenders = {
-            "masked_attn": over_tensors(ours(seen, scale), tensors),
+            OURS: over_tensors(ours(seen, scale), tensors),
             rival: over_tensors(stepwise(seen, scale) if masked else plain, tensors),
         }
-        check = agreement(seen.real_queries)
-        times = take_turns(contenders, options.repeats, check)
-        moved = tensors[0].element_size() * (size.heads * seen.pairs + tensors[0].numel())
-        rates = report.share_of_reading(moved, times["masked_attn"].best)
-        row = {"case": case, "rival": rival, **comparison(times["masked_attn"], times[rival])}
-        table.add(row | rates)
+        moved = dtype.itemsize * (size.heads * seen.pairs + tensors[0].numel())
+        compare(
+            report,
+            table,
+            case,
+            contenders,
+            truth=partial(true_softmax, seen, tensors[-1], scale),
+            rates=partial(report.share_of_reading, moved),
+            real_queries=seen.real_queries,
+        )
     report.finish()
 
 

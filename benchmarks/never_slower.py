@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from typing import cast
 
 import torch
+from torch import Tensor
+
 from common import prompt
 from common.agreement import agreement
 from common.options import make_parser, start
@@ -23,7 +25,6 @@ from common.report import TIMES, Chart, Column, Report, Row, Table, comparison
 from common.timing import Contender, Times, seconds
 from common.visibility import Visibility
 from common.workloads import DTYPES, Layer, ragged_lengths
-from torch import Tensor
 
 BATCHES, HEADS = (1, 8), 12
 HEAD_DIMS = (64, 80, 96, 128, 256)

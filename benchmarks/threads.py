@@ -10,6 +10,7 @@ import os
 from dataclasses import replace
 
 import torch
+
 from common import prompt, token_step
 from common.options import make_parser, sizes, start
 from common.report import CASE, Chart, Column, Row, Table

@@ -21,6 +21,29 @@ find_nvcc() {
     stop "there is no nvcc. Install the CUDA toolkit (13.0 is tested) and put nvcc into PATH."
 }
 
+# Make .venv-cuda with a CUDA build of torch and what a build needs; put it and nvcc into PATH.
+use_cuda_venv() {
+  make_venv .venv-cuda
+  if [ ! -e .venv-cuda/ready ]; then
+    say "installing ${CUDA_TORCH:=torch==2.14.1} into .venv-cuda: gigabytes"
+    .venv-cuda/bin/pip install --quiet "$CUDA_TORCH" numpy cmake ninja setuptools
+    touch .venv-cuda/ready
+  fi
+  export PATH="$PWD/.venv-cuda/bin:$(dirname "$nvcc"):$PATH"
+  cuda_python=$PWD/.venv-cuda/bin/python
+}
+
+# Build with the pip of `cuda_python`; $1 is the log, the rest says what and where to.
+build_for_cuda() {
+  local log=$1
+  shift
+  say "building masked_attn for CUDA"
+  "$cuda_python" -m pip install --verbose --no-build-isolation "$@" > "$log" 2>&1 || {
+    tail -n 60 "$log" >&2
+    stop "the build failed; the whole log is $log"
+  }
+}
+
 # Make the virtual environment $1, or say how to get what is missing.
 make_venv() {
   [ -x "$1/bin/python" ] && return

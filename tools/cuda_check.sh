@@ -4,21 +4,9 @@
 source "$(dirname "$0")/common.sh"
 
 find_nvcc
-export PATH="$(dirname "$nvcc"):$PATH"
-venv=.venv-cuda
-make_venv $venv
-if [ ! -e $venv/ready ]; then
-  say "installing ${CUDA_TORCH:=torch==2.14.1} into $venv: gigabytes"
-  $venv/bin/pip install --quiet "$CUDA_TORCH" numpy cmake ninja setuptools
-  touch $venv/ready
-fi
-export PATH="$PWD/$venv/bin:$PATH"
-say "building masked_attn for CUDA"
-mkdir -p build/cuda-check
+use_cuda_venv
+out=build/cuda-check
+mkdir -p $out
 # In a folder of its own, so that the build for the CPU in this checkout stays.
-pip install --verbose --no-build-isolation --no-deps --upgrade --target build/cuda-check/site . \
-  > build/cuda-check/build.log 2>&1 || {
-  tail -n 60 build/cuda-check/build.log >&2
-  stop "the build failed; the whole log is build/cuda-check/build.log"
-}
-PYTHONPATH=$PWD/build/cuda-check/site python tools/cuda_check.py
+build_for_cuda $out/build.log --no-deps --upgrade --target $out/site .
+PYTHONPATH=$PWD/$out/site "$cuda_python" tools/cuda_check.py

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import platform
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 import masked_attn
 
-__all__ = ["Machine", "measure"]
+from .clock import clock_of
+
+__all__ = ["Machine", "measure", "products", "reading"]
 
 
 @dataclass(frozen=True)
@@ -62,40 +64,36 @@ def measure(quick: bool) -> Machine:
         torch=torch.__version__,
         transformers=_version("transformers"),
         python=platform.python_version(),
-        products=_products(256 if quick else 2048),
-        reading=_reading((8 if quick else 512) << 20),
+        products=products(256 if quick else 2048),
+        reading=reading((8 if quick else 512) << 20),
     )
 
 
-def _products(size: int) -> float:
-    """GFLOP/s of ``torch.mm`` of float32 matrices ``[size, size]`` into memory that is there."""
-    left, right = torch.randn(2, size, size)
-    out = torch.empty(size, size)
-    return 2e-9 * size**3 / _best_seconds(lambda: torch.mm(left, right, out=out))
+def products(size: int, device: str = "cpu", dtype: torch.dtype = torch.float32) -> float:
+    """GFLOP/s of ``torch.mm`` of matrices ``[size, size]`` into memory that is there."""
+    left, right = torch.randn(2, size, size, device=device).to(dtype)
+    out = torch.empty_like(left)
+    return 2e-9 * size**3 / _best_seconds(lambda: torch.mm(left, right, out=out), device)
 
 
-def _reading(size: int) -> float:
+def reading(size: int, device: str = "cpu") -> float:
     """GB/s of reading ``size`` bytes, more than any cache holds, with all threads.
 
     Three reductions read the whole buffer once: the sum of it as float32, the sum of the same bytes
     as int64, and the largest float32. Each is limited by memory on the machines we know; the
     fastest turn of the fastest one counts.
     """
-    floats = torch.ones(size // 4)
+    floats = torch.ones(size // 4, device=device)
     integers = floats.view(torch.int64)
-    reductions: tuple[Callable[[], object], ...] = (floats.sum, integers.sum, floats.amax)
-    return 1e-9 * size / min(_best_seconds(reduction) for reduction in reductions)
+    reductions: tuple[Callable[[], Tensor], ...] = (floats.sum, integers.sum, floats.amax)
+    return 1e-9 * size / min(_best_seconds(reduction, device) for reduction in reductions)
 
 
-def _best_seconds(call: Callable[[], object], turns: int = 5) -> float:
+def _best_seconds(call: Callable[[], Tensor], device: str, turns: int = 5) -> float:
     """Seconds of the fastest of ``turns`` calls, after one that warms up."""
-    call()
-    samples = []
-    for _ in range(turns):
-        start = time.perf_counter()
-        call()
-        samples.append(time.perf_counter() - start)
-    return min(samples)
+    clock = clock_of(device)
+    clock(call)
+    return min(clock(call)[0] for _ in range(turns))
 
 
 def _cpu_name() -> str:

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 import torch
 
-from .machine import measure
+from .gpu import measure_gpu, why_not
+from .machine import Machine, measure
 from .report import Report
-from .workloads import GPT2, QUICK, Sizes
+from .workloads import DTYPES, GPT2, QUICK, Sizes
 
 __all__ = ["make_parser", "sizes", "start"]
 
 
-def make_parser(docstring: str | None, *, repeats: int = 7) -> argparse.ArgumentParser:
+def make_parser(
+    docstring: str | None, *, repeats: int = 7, gpu: bool = False, dtype: bool = False
+) -> argparse.ArgumentParser:
     """Make a parser with the common options.
 
     Args:
         docstring: that of the script; ``--help`` shows it.
         repeats: default of ``--repeats``.
+        gpu: the script can run on a GPU: add ``--device``.
+        dtype: add ``--dtype``.
     """
     parser = argparse.ArgumentParser(
         description=docstring, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -29,6 +35,13 @@ def make_parser(docstring: str | None, *, repeats: int = 7) -> argparse.Argument
     parser.add_argument(
         "--repeats", type=int, default=repeats, help="timed turns (default: %(default)s)"
     )
+    parser.set_defaults(device="cpu")
+    if gpu:
+        parser.add_argument("--device", choices=("cpu", "cuda"), help="default: %(default)s")
+    if dtype:
+        parser.add_argument(
+            "--dtype", choices=DTYPES, default="float32", help="default: %(default)s"
+        )
     parser.add_argument("--json", metavar="FILE", help="write all figures to FILE")
     parser.add_argument("--plot", metavar="FILE", help="draw the tables (needs matplotlib)")
     parser.add_argument(
@@ -43,7 +56,7 @@ def start(options: argparse.Namespace) -> Report:
         raise SystemExit("--threads and --repeats must be at least 1")
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    report = Report(options, measure(options.quick))
+    report = Report(options, _machine(options))
     print(report.machine)
     if options.quick:
         print("--quick: these figures mean nothing")
@@ -51,5 +64,14 @@ def start(options: argparse.Namespace) -> Report:
 
 
 def sizes(options: argparse.Namespace) -> Sizes:
-    """GPT-2 124M, or something tiny."""
-    return QUICK if options.quick else GPT2
+    """GPT-2 124M, or something tiny, on the device of the run."""
+    return replace(QUICK if options.quick else GPT2, device=options.device)
+
+
+def _machine(options: argparse.Namespace) -> Machine:
+    if options.device == "cpu":
+        return measure(options.quick)
+    missing = why_not()
+    if missing is not None:
+        raise SystemExit(f"--device {options.device}: {missing}")
+    return measure_gpu(options.quick, DTYPES[getattr(options, "dtype", "float32")])

@@ -29,11 +29,11 @@ def _label(table: Table, chart: Chart, row: int) -> str:
 
 def _draw_bars(axis: Any, table: Table) -> None:
     """One bar for each row; the line at 1 is where ours and the rival are equal."""
-    rows = range(len(table.rows))
-    values = [table.rows[row][table.chart.values[0]] for row in rows]
-    bars = axis.barh(rows, values)
+    value = table.chart.values[0]
+    timed = [row for row in range(len(table.rows)) if not isinstance(table.rows[row][value], str)]
+    bars = axis.barh(range(len(timed)), [table.rows[row][value] for row in timed])
     axis.bar_label(bars, fmt="%.2f", padding=2)
-    axis.set_yticks(rows, [_label(table, table.chart, row) for row in rows])
+    axis.set_yticks(range(len(timed)), [_label(table, table.chart, row) for row in timed])
     axis.invert_yaxis()
     axis.axvline(1, color="black", linewidth=0.8)
     axis.set_xlabel(table.chart.title)

@@ -15,7 +15,7 @@ from .timing import Contender
 from .visibility import Visibility
 from .workloads import Layer
 
-__all__ = ["Attention", "eager", "flex", "ours", "over_layers", "sdpa", "sdpa_with_mask"]
+__all__ = ["Attention", "eager", "ours", "over_layers", "sdpa", "sdpa_with_mask"]
 
 Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -70,34 +70,4 @@ def eager(seen: Visibility) -> Attention:
         result: Tensor = scores.softmax(-1) @ value
         return result
 
-    return attention
-
-
-def flex(seen: Visibility, sample: Layer) -> Attention | str:
-    """FlexAttention compiled for the same rule and run once on ``sample``, or why it does not run.
-
-    A block mask lets it skip blocks of 128 x 128 that nobody sees.
-    """
-    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
-
-    key_mask, past, block_mask = seen.key_mask, seen.keys - seen.queries, None
-
-    def visible(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        result = key <= query + past if seen.causal else key >= 0
-        return result if key_mask is None else result & key_mask[batch, key]
-
-    torch.compiler.reset()
-    if seen.causal or key_mask is not None:
-        rows = None if key_mask is None else seen.batch
-        block_mask = create_block_mask(visible, rows, None, seen.queries, seen.keys, device="cpu")
-    compiled: Any = torch.compile(flex_attention, dynamic=False)
-
-    def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        result: Tensor = compiled(query, key, value, block_mask=block_mask)
-        return result
-
-    try:
-        attention(*sample)
-    except Exception as error:  # whatever a compiler can fail with
-        return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
     return attention

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -99,11 +100,13 @@ class Table:
     name: str
     columns: tuple[Column, ...]
     chart: Chart
+    changed: Callable[[], None]
     rows: list[Row] = field(default_factory=list)
 
     def add(self, row: Row) -> None:
         """Keep a row and print it."""
         self.rows.append(row)
+        self.changed()
         self._print([column.text(row[column.key]) for column in self.columns])
 
     def print_head(self) -> None:
@@ -123,16 +126,23 @@ class Report:
         self.options = options
         self.machine = machine
         self.tables: list[Table] = []
+        self.notes: list[str] = []
+        self.failures: list[str] = []
 
     def table(self, name: str, columns: tuple[Column, ...], chart: Chart | None = None) -> Table:
         """Start a table and print its head."""
-        table = Table(name, columns, chart or Chart())
+        table = Table(name, columns, chart or Chart(), self._write)
         table.print_head()
         self.tables.append(table)
         return table
 
+    def note(self, text: str) -> None:
+        """Print a line between the rows and keep it."""
+        self.notes.append(text)
+        print(text, flush=True)
+
     def share_of_products(self, flop: float, milliseconds: float) -> Row:
-        """GFLOP/s, and percent of the measured float32 matrix-product rate."""
+        """GFLOP/s, and percent of the measured matrix-product rate."""
         rate = 1e-6 * flop / milliseconds
         return {"gflops": rate, "of_products": 100 * rate / self.machine.products}
 
@@ -142,16 +152,25 @@ class Report:
         return {"gbs": rate, "of_reading": 100 * rate / self.machine.reading}
 
     def finish(self) -> None:
-        """Write what ``--json`` and ``--plot`` asked for."""
-        if self.options.json:
-            found = {
-                "script": Path(sys.argv[0]).stem,
-                "options": vars(self.options),
-                "machine": asdict(self.machine),
-                "tables": {table.name: table.rows for table in self.tables},
-            }
-            Path(self.options.json).write_text(json.dumps(found, indent=1) + "\n")
+        """Write what ``--json`` and ``--plot`` asked for; stop if ours was wrong anywhere."""
+        self._write()
         if self.options.plot:
             from .plot import draw
 
             draw(self.tables, str(self.machine), self.options.plot)
+        if self.failures:
+            raise SystemExit("masked_attn is wrong:\n" + "\n".join(self.failures))
+
+    def _write(self) -> None:
+        """After every row, so that a run that is stopped leaves what it has found."""
+        if not self.options.json:
+            return
+        found = {
+            "script": Path(sys.argv[0]).stem,
+            "options": vars(self.options),
+            "machine": asdict(self.machine),
+            "described": str(self.machine),
+            "tables": {table.name: table.rows for table in self.tables},
+            "notes": self.notes,
+        }
+        Path(self.options.json).write_text(json.dumps(found, indent=1) + "\n")

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
 
+from .clock import Clock, host_clock
+
 __all__ = ["Contender", "Times", "seconds", "take_turns"]
 
 Check = Callable[[Mapping[str, Tensor]], None]
+
+
+def _as_it_is(result: Tensor) -> Tensor:
+    return result
 
 
 @dataclass(frozen=True)
@@ -22,11 +27,13 @@ class Contender:
         run: what is timed; returns its (last) result.
         prepare: runs before every turn, outside the timing.
         calls: operator calls in one run; times are given per call.
+        unpack: puts a result into the shape of the others', outside the timing.
     """
 
     run: Callable[[], Tensor]
     prepare: Callable[[], object] | None = None
     calls: int = 1
+    unpack: Callable[[Tensor], Tensor] = _as_it_is
 
 
 @dataclass(frozen=True)
@@ -46,17 +53,18 @@ class Times:
         return statistics.median(self.samples)
 
 
-def seconds(contender: Contender) -> tuple[float, Tensor]:
+def seconds(contender: Contender, clock: Clock = host_clock) -> tuple[float, Tensor]:
     """Run one turn; return the seconds of the whole run, and its result."""
     if contender.prepare is not None:
         contender.prepare()
-    start = time.perf_counter()
-    result = contender.run()
-    return time.perf_counter() - start, result
+    return clock(contender.run)
 
 
 def take_turns(
-    contenders: Mapping[str, Contender], repeats: int, check: Check | None = None
+    contenders: Mapping[str, Contender],
+    repeats: int,
+    check: Check | None = None,
+    clock: Clock = host_clock,
 ) -> dict[str, Times]:
     """Time all contenders in turn: one warm-up turn that does not count, then ``repeats`` turns.
 
@@ -64,16 +72,17 @@ def take_turns(
         contenders: name -> what to run.
         repeats: turns that count.
         check: gets name -> result of the warm-up turn; raises when they do not agree.
+        clock: what times a run.
 
     Returns:
         name -> milliseconds per call.
     """
-    results = {name: seconds(contender)[1] for name, contender in contenders.items()}
+    results = {name: seconds(contender, clock)[1] for name, contender in contenders.items()}
     if check is not None:
         check(results)
     results.clear()
     samples: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(repeats):
         for name, contender in contenders.items():
-            samples[name].append(1e3 * seconds(contender)[0] / contender.calls)
+            samples[name].append(1e3 * seconds(contender, clock)[0] / contender.calls)
     return {name: Times(tuple(values)) for name, values in samples.items()}

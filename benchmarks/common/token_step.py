@@ -16,11 +16,12 @@ from transformers import DynamicCache
 
 import masked_attn
 
+from .oracle import true_attention
 from .timing import Contender
 from .visibility import Visibility
 from .workloads import Layer, Sizes, ragged_lengths
 
-__all__ = ["TokenStep", "cat", "ours", "static", "steps"]
+__all__ = ["TokenStep", "cat", "ours", "static", "steps", "truth"]
 
 GENERATED = 28  # tokens after the prompts
 
@@ -34,17 +35,20 @@ class TokenStep:
         length: tokens of the longest row, the new one included.
         capacity: slots of a cache that is allocated once.
         lengths: real tokens of each row, padded on the left; None means no padding.
+        dtype: of queries, keys and values.
     """
 
     sizes: Sizes
     length: int
     capacity: int
     lengths: tuple[int, ...] | None = None
+    dtype: torch.dtype = torch.float32
 
     @cached_property
     def seen(self) -> Visibility:
         """What the new token sees."""
-        return Visibility(self.sizes.batch, 1, self.length, causal=True, lengths=self.lengths)
+        size = self.sizes
+        return Visibility(size.batch, 1, self.length, True, self.lengths, size.device)
 
     @cached_property
     def filled(self) -> list[tuple[Tensor, Tensor]]:
@@ -60,22 +64,23 @@ class TokenStep:
 
     @property
     def bytes(self) -> float:
-        """Bytes of all visible keys and values, of all layers, in float32."""
-        return self.sizes.layers * self.seen.key_bytes(self.sizes, 4)
+        """Bytes of all visible keys and values, of all layers."""
+        return self.sizes.layers * self.seen.key_bytes(self.sizes, self.dtype.itemsize)
 
     def _random(self, tokens: int) -> Tensor:
-        return torch.randn(self.sizes.batch, self.sizes.heads, tokens, self.sizes.head_dim)
+        shape = (self.sizes.batch, self.sizes.heads, tokens, self.sizes.head_dim)
+        return torch.randn(shape, device=self.sizes.device).to(self.dtype)
 
 
-def steps(size: Sizes, quick: bool) -> dict[str, TokenStep]:
+def steps(size: Sizes, quick: bool, dtype: torch.dtype = torch.float32) -> dict[str, TokenStep]:
     """Name -> step. Room is what ``generate`` asks for: 64 new tokens, 1024 slots at most."""
     prompt, long = (32, 64) if quick else (512, 1024)
     length, room = prompt + GENERATED, prompt + 64
     ragged = tuple(real + GENERATED for real in ragged_lengths(size.batch, prompt))
     return {
-        f"ragged, T={length}": TokenStep(size, length, room, ragged),
-        f"equal, T={length}": TokenStep(size, length, room),
-        f"equal, T={long}": TokenStep(size, long, long),
+        f"ragged, T={length}": TokenStep(size, length, room, ragged, dtype),
+        f"equal, T={length}": TokenStep(size, length, room, dtype=dtype),
+        f"equal, T={long}": TokenStep(size, long, long, dtype=dtype),
     }
 
 
@@ -126,13 +131,13 @@ def static(step: TokenStep) -> Contender:
     """What ``StaticCache`` does: write into a buffer, attend over all of it with a mask."""
     size = step.sizes
     shape = (size.layers, 2, size.batch, size.heads, step.capacity, size.head_dim)
-    buffers = torch.zeros(shape)
+    buffers = torch.zeros(shape, dtype=step.dtype, device=size.device)
     for buffer, pair in zip(buffers, step.filled, strict=True):
         for half, states in zip(buffer, pair, strict=True):
             half[:, :, : step.length - 1] = states
-    position = torch.tensor([step.length - 1])
-    future = torch.zeros(1, 1, 1, step.capacity - step.length, dtype=torch.bool)
+    position = torch.tensor([step.length - 1], device=size.device)
     past = step.seen.dense
+    future = past.new_zeros(1, 1, 1, step.capacity - step.length)
     mask = torch.cat([past, future.expand(past.shape[0], -1, -1, -1)], dim=-1)
 
     def run() -> Tensor:
@@ -143,3 +148,10 @@ def static(step: TokenStep) -> Contender:
         return result
 
     return Contender(run)
+
+
+def truth(step: TokenStep) -> Tensor:
+    """What the last layer gives: ``[batch, heads, 1, head_dim]`` float64."""
+    (keys, values), (query, key, value) = step.filled[-1], step.new[-1]
+    layer = (query, torch.cat([keys, key], dim=2), torch.cat([values, value], dim=2))
+    return true_attention(step.seen, layer)

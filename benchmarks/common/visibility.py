@@ -24,6 +24,7 @@ class Visibility:
         keys: keys of each row.
         causal: query ``i`` sees key ``j`` only if ``j <= i + keys - queries``.
         lengths: real keys of each row, padded on the left; None means no padding.
+        device: where the masks are.
     """
 
     batch: int
@@ -31,19 +32,21 @@ class Visibility:
     keys: int
     causal: bool = False
     lengths: tuple[int, ...] | None = None
+    device: str = "cpu"
 
     @cached_property
     def key_mask(self) -> Tensor | None:
         """``[batch, keys]`` bool, True = real key; None without padding."""
         if self.lengths is None:
             return None
-        return torch.arange(self.keys) >= self.keys - torch.tensor(self.lengths)[:, None]
+        lengths = torch.tensor(self.lengths, device=self.device)
+        return torch.arange(self.keys, device=self.device) >= self.keys - lengths[:, None]
 
     @cached_property
     def real_queries(self) -> Tensor:
         """``[batch, queries]`` bool, True = not a pad."""
         if self.key_mask is None:
-            return torch.ones(self.batch, self.queries, dtype=torch.bool)
+            return torch.ones(self.batch, self.queries, dtype=torch.bool, device=self.device)
         return self.key_mask[:, self.keys - self.queries :]
 
     @cached_property
@@ -53,8 +56,8 @@ class Visibility:
         A pad query sees itself, so that no row is empty: an empty row is NaN in some rivals.
         """
         past = self.keys - self.queries
-        own = torch.eye(self.keys, dtype=torch.bool)[past:]
-        mask = torch.ones(self.queries, self.keys, dtype=torch.bool)
+        own = torch.eye(self.keys, dtype=torch.bool, device=self.device)[past:]
+        mask = torch.ones(self.queries, self.keys, dtype=torch.bool, device=self.device)
         if self.causal:
             mask = mask.tril(past)
         if self.key_mask is None:
@@ -78,7 +81,7 @@ class Visibility:
         """Visible (query, key) pairs of one head, over the batch; a pad query sees nothing."""
         real = self.key_mask
         if real is None:
-            real = torch.ones(self.batch, self.keys, dtype=torch.bool)
+            real = torch.ones(self.batch, self.keys, dtype=torch.bool, device=self.device)
         if not self.causal:
             return int((real.sum(-1) * self.real_queries.sum(-1)).sum())
         return int(real.cumsum(-1)[:, self.keys - self.queries :].sum())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -22,10 +22,11 @@ class Sizes:
     heads: int
     head_dim: int
     layers: int
+    device: str = "cpu"
 
     def lengths(self, full: tuple[int, ...]) -> tuple[int, ...]:
         """``full``, or two short lengths in a quick run."""
-        return (16, 32) if self == QUICK else full
+        return (16, 32) if replace(self, device=QUICK.device) == QUICK else full
 
 
 GPT2 = Sizes(batch=8, heads=12, head_dim=64, layers=12)
@@ -52,6 +53,6 @@ def make_layers(
     shape = (sizes.batch, length, sizes.heads, sizes.head_dim)
 
     def tensor() -> Tensor:
-        return torch.randn(shape).to(dtype).transpose(1, 2)
+        return torch.randn(shape, device=sizes.device).to(dtype).transpose(1, 2)
 
     return [(tensor(), tensor(), tensor()) for _ in range(count or sizes.layers)]

@@ -1,0 +1,78 @@
+"""The GPU of a run: whether there is one that can be used, what it is and what it can do."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import asdict, dataclass
+
+import torch
+
+import masked_attn
+
+from .machine import Machine, measure, products, reading
+
+__all__ = ["GpuMachine", "measure_gpu", "why_not"]
+
+
+@dataclass(frozen=True)
+class GpuMachine(Machine):
+    """A machine with a GPU; ``products`` (of ``dtype``) and ``reading`` are those of the GPU."""
+
+    gpu: str
+    capability: str
+    memory: float
+    driver: str
+    cuda: str
+    cudnn: str
+    dtype: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.gpu}, sm_{self.capability}, {self.memory:.0f} GB, driver {self.driver}; "
+            f"masked_attn {self.masked_attn}, torch {self.torch} (CUDA {self.cuda}, "
+            f"cuDNN {self.cudnn}), transformers {self.transformers}, Python {self.python}; "
+            f"host: {self.cpu}, {self.cores} cores\n"
+            f"measured: {1e-3 * self.products:.1f} TFLOP/s of {self.dtype} matrix products, "
+            f"{self.reading:.0f} GB/s of reading; TF32 is off"
+        )
+
+
+def why_not() -> str | None:
+    """Why no benchmark can run on a GPU here; None where one can."""
+    if torch.version.cuda is None:
+        return f"torch {torch.__version__} is a build without CUDA"
+    if not torch.cuda.is_available():
+        return f"torch {torch.__version__} finds no GPU that it can use"
+    facts = masked_attn._C.build_info()
+    if not facts["cuda"]:
+        return f"masked_attn is built without CUDA kernels ({facts['cuda_reason']})"
+    return None
+
+
+def measure_gpu(quick: bool, dtype: torch.dtype) -> GpuMachine:
+    """Turn TF32 off and measure; ``quick`` uses sizes too small to be right."""
+    torch.set_float32_matmul_precision("highest")
+    facts = torch.cuda.get_device_properties(0)
+    rates = {
+        "products": products(256 if quick else 8192, "cuda", dtype),
+        "reading": reading((8 if quick else 1024) << 20, "cuda"),
+    }
+    return GpuMachine(
+        **{**asdict(measure(quick=True)), **rates},
+        gpu=facts.name,
+        capability=f"{facts.major}{facts.minor}",
+        memory=1e-9 * facts.total_memory,
+        driver=_driver(),
+        cuda=str(torch.version.cuda),
+        cudnn=str(torch.backends.cudnn.version()),
+        dtype=str(dtype).removeprefix("torch."),
+    )
+
+
+def _driver() -> str:
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    if shutil.which(command[0]) is None:
+        return "unknown"
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return (done.stdout.split() or ["unknown"])[0]
