@@ -137,6 +137,11 @@ class KVCache(Cache):
         super().__init__(layer_class_to_replicate=new_layer)
         self.layers = [new_layer() for _ in range(num_layers or 0)]
 
+    @property
+    def max_cache_len(self) -> int:
+        """-1, no limit; PEFT asks before it hands over a cache of its own with a learned prefix."""
+        return -1
+
     def layer(self, layer_idx: int) -> KVLayer:
         """The layer ``layer_idx``, made when it is not there yet."""
         while len(self.layers) <= layer_idx:

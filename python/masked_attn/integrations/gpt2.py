@@ -42,7 +42,11 @@ class MaskedGPT2Attention(GPT2Attention):
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor | None]:
         """As in ``GPT2Attention``; ``masked_attn_plan`` takes the place of ``attention_mask``."""
-        if masked_attn_plan is None:
+        # Ours is empty; any other mask was put there by somebody who wants it to count.
+        replaced = attention_mask is None or attention_mask.numel() > 0
+        if masked_attn_plan is None or replaced:
+            if masked_attn_plan is not None:
+                masked_attn_plan.paths[self.layer_idx] = STOCK
             stock = super().forward
             out, weights = stock(hidden_states, past_key_values, attention_mask, *args, **kwargs)
             return out, weights

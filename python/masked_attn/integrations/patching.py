@@ -17,13 +17,15 @@ from transformers import GenerationMixin, PreTrainedModel
 from transformers.models.gpt2.modeling_gpt2 import GPT2Attention, GPT2Model
 
 from .cache import KVCache
+from .finding import generators_inside, gpt2_inside
 from .gpt2 import MaskedGPT2Attention
+from .neighbours import blocks_of, forward_slot, hand_over_forward, require_own_block
 from .plan import STOCK, LeftToStock, make_plan
 from .versions import require_parameters
 
 __all__ = ["patch", "patched", "paths", "unpatch"]
 
-Model = TypeVar("Model", bound=PreTrainedModel)
+Model = TypeVar("Model", bound=torch.nn.Module)
 
 _PREPARE = "_prepare_cache_for_generation"
 
@@ -116,7 +118,8 @@ def patch(model: Model, *, fused: bool = True) -> Model:
     """Run the self-attention of one Hugging Face GPT-2 on the operators of masked_attn.
 
     Args:
-        model: ``GPT2Model`` or any model with one inside (``GPT2LMHeadModel``, ...).
+        model: ``GPT2Model`` or any module with one inside (``GPT2LMHeadModel``, ``PeftModel``,
+            DDP, a compiled model, an encoder-decoder, ...).
         fused: False runs attention step by step (scores, expanded mask, softmax, product), for
             teaching and comparison. Patching again only switches this.
 
@@ -124,7 +127,9 @@ def patch(model: Model, *, fused: bool = True) -> Model:
         ``model`` itself, changed in place.
 
     Raises:
-        TypeError: not a GPT-2; other models take ``attn_implementation="masked_attn"``.
+        TypeError: not a GPT-2 (other models take ``attn_implementation="masked_attn"``), or its
+            attention was replaced by others.
+        ValueError: several GPT-2 models inside: patch each of them.
         RuntimeError: the model was changed by others since it was patched.
 
     Example:
@@ -133,17 +138,17 @@ def patch(model: Model, *, fused: bool = True) -> Model:
         >>> patch(model) is model
         True
     """
-    transformer = _gpt2_inside(model)
-    current = transformer.__dict__.get("forward")
-    if isinstance(current, PatchedForward):
+    transformer = gpt2_inside(model)
+    current = _patch_of(transformer)
+    if current is not None:
         _require_our_layers(transformer)
         current.fused = fused
     else:
         _replace_attention(transformer, fused)
-    if isinstance(model, GenerationMixin):
-        previous = model.__dict__.get(_PREPARE)
+    for generator in generators_inside(model):
+        previous = generator.__dict__.get(_PREPARE)
         if not isinstance(previous, PatchedCachePreparation):
-            model.__dict__[_PREPARE] = PatchedCachePreparation(model, previous)
+            generator.__dict__[_PREPARE] = PatchedCachePreparation(generator, previous)
     return model
 
 
@@ -158,20 +163,21 @@ def unpatch(model: Model) -> Model:
 
     Raises:
         TypeError: not a GPT-2.
+        ValueError: several GPT-2 models inside.
         RuntimeError: ``forward`` was wrapped by others since; undo that first.
     """
-    transformer = _gpt2_inside(model)
-    forward = transformer.__dict__.get("forward")
-    if isinstance(forward, PatchedForward):
-        for block, original in zip(transformer.h, forward.originals, strict=True):
+    transformer = gpt2_inside(model)
+    forward = _patch_of(transformer)
+    if forward is not None:
+        for block, original in zip(blocks_of(transformer), forward.originals, strict=True):
             if isinstance(block.attn, MaskedGPT2Attention):
                 # Copies and pickles of a patched model no longer share the dict.
                 object.__setattr__(original, "__dict__", block.attn.__dict__)
+                hand_over_forward(block.attn, original)
                 block.attn = original
-        _restore(transformer, "forward", forward.previous)
-    elif any(isinstance(block.attn, MaskedGPT2Attention) for block in transformer.h):
-        raise RuntimeError("forward of the model was wrapped after patch; undo that first")
-    _unpatch_cache_preparation(model)
+        _restore_forward(transformer, forward.previous)
+    for generator in generators_inside(model):
+        _unpatch_cache_preparation(generator)
     return model
 
 
@@ -186,9 +192,13 @@ def patched(model: Model, *, fused: bool = True) -> Iterator[Model]:
     Yields:
         ``model`` itself.
     """
-    before = _gpt2_inside(model).__dict__.get("forward")
-    was_fused = before.fused if isinstance(before, PatchedForward) else None
-    prepared = isinstance(model.__dict__.get(_PREPARE), PatchedCachePreparation)
+    before = _patch_of(gpt2_inside(model))
+    was_fused = None if before is None else before.fused
+    unprepared = [
+        generator
+        for generator in generators_inside(model)
+        if not isinstance(generator.__dict__.get(_PREPARE), PatchedCachePreparation)
+    ]
     patch(model, fused=fused)
     try:
         yield model
@@ -197,41 +207,39 @@ def patched(model: Model, *, fused: bool = True) -> Iterator[Model]:
             unpatch(model)
         else:
             patch(model, fused=was_fused)
-            if not prepared:  # patched before from a part of it, as its ``transformer``
-                _unpatch_cache_preparation(model)
+            for generator in unprepared:  # only a part was patched, as the ``transformer``
+                _unpatch_cache_preparation(generator)
 
 
-def paths(model: PreTrainedModel) -> dict[int, str]:
+def paths(model: torch.nn.Module) -> dict[int, str]:
     """Which attention each layer ran last, by layer number; empty when not patched or not yet run.
 
     The names are ``"cached_attention"``, ``"masked_attention"``, ``"textbook"`` and ``"stock"``.
     """
-    forward = _gpt2_inside(model).__dict__.get("forward")
-    return dict(sorted(forward.paths.items())) if isinstance(forward, PatchedForward) else {}
+    forward = _patch_of(gpt2_inside(model))
+    return {} if forward is None else dict(sorted(forward.paths.items()))
 
 
-def _gpt2_inside(model: Any) -> GPT2Model:
-    transformer = getattr(model, "base_model", model)
-    if isinstance(transformer, GPT2Model):
-        return transformer
-    raise TypeError(
-        f"patch needs a Hugging Face GPT-2, got {type(model).__name__}; for other transformers "
-        'models call register_attention() and load with attn_implementation="masked_attn" or call '
-        'model.set_attn_implementation("masked_attn")'
-    )
+def _patch_of(transformer: GPT2Model) -> PatchedForward | None:
+    """The patch of this model, also beneath a hook of accelerate."""
+    forward = transformer.__dict__.get(forward_slot(transformer))
+    if isinstance(forward, PatchedForward):
+        return forward
+    if any(isinstance(block.attn, MaskedGPT2Attention) for block in blocks_of(transformer)):
+        raise RuntimeError("forward of the model was wrapped or lost after patch; undo that first")
+    return None
 
 
 def _replace_attention(transformer: GPT2Model, fused: bool) -> None:
+    for number, layer in enumerate(transformer.h):
+        require_own_block(layer, number)
     originals = [block.attn for block in transformer.h]
-    for original in originals:
-        if isinstance(original, MaskedGPT2Attention):
-            raise RuntimeError("the model was changed after patch; undo that and unpatch first")
-        if type(original) is not GPT2Attention:
-            raise TypeError(f"cannot patch attention of class {type(original).__name__}")
     for block, original in zip(transformer.h, originals, strict=True):
         block.attn = MaskedGPT2Attention.sharing(original)
-    previous = transformer.__dict__.get("forward")
-    transformer.__dict__["forward"] = PatchedForward(transformer, originals, previous, fused)
+        hand_over_forward(original, block.attn)
+    slot = forward_slot(transformer)
+    previous = transformer.__dict__.get(slot)
+    transformer.__dict__[slot] = PatchedForward(transformer, originals, previous, fused)
 
 
 def _require_our_layers(transformer: GPT2Model) -> None:
@@ -243,6 +251,13 @@ def _unpatch_cache_preparation(model: PreTrainedModel) -> None:
     prepare = model.__dict__.get(_PREPARE)
     if isinstance(prepare, PatchedCachePreparation):
         _restore(model, _PREPARE, prepare.previous)
+
+
+def _restore_forward(transformer: GPT2Model, previous: Callable[..., Any] | None) -> None:
+    slot = forward_slot(transformer)
+    if previous is None and slot != "forward":  # a hook put on after patch needs what it wraps
+        previous = type(transformer).forward.__get__(transformer)
+    _restore(transformer, slot, previous)
 
 
 def _restore(module: torch.nn.Module, name: str, previous: Callable[..., Any] | None) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from transformers.models.gpt2.modeling_gpt2 import GPT2Model
 
+from .neighbours import mask_reader
 from .static_cache import is_static, self_attention_cache
 from .visibility import Visibility
 
@@ -85,6 +86,9 @@ def _refuse_what_only_stock_knows(model: GPT2Model, arguments: dict[str, Any]) -
     for name in STOCK_KEYWORDS:
         if arguments.get(name) is not None:
             raise LeftToStock(f"{name} was given")
+    reader = mask_reader(model)
+    if reader is not None:
+        raise LeftToStock(reader)
 
 
 def _refuse_training(model: GPT2Model, arguments: dict[str, Any]) -> None:

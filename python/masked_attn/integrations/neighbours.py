@@ -1,0 +1,90 @@
+"""What others may have put on the modules of a GPT-2: wrappers, hooks, ``forward`` of an instance.
+
+The surprise: accelerate's hooks replace ``forward`` and keep the module's own in ``_old_forward``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+from transformers.models.gpt2.modeling_gpt2 import GPT2Attention, GPT2Block, GPT2Model
+
+__all__ = ["blocks_of", "forward_slot", "hand_over_forward", "mask_reader", "require_own_block"]
+
+
+def blocks_of(transformer: GPT2Model) -> list[GPT2Block]:
+    """The blocks, also where others wrapped them."""
+    return [
+        next((module for module in layer.modules() if isinstance(module, GPT2Block)), layer)
+        for layer in transformer.h
+    ]
+
+
+def forward_slot(module: nn.Module) -> str:
+    """The instance attribute that holds the module's own ``forward``, if any does."""
+    hooked = "_hf_hook" in module.__dict__ and "_old_forward" in module.__dict__
+    return "_old_forward" if hooked else "forward"
+
+
+def hand_over_forward(old: nn.Module, new: nn.Module) -> None:
+    """A bound ``forward`` in the ``__dict__`` that both share becomes that of ``new``."""
+    slot = forward_slot(old)
+    if slot in old.__dict__ and _runs_own_forward(old):
+        new.__dict__[slot] = type(new).forward.__get__(new)
+
+
+def require_own_block(layer: Any, number: int) -> None:
+    """Refuse attention that others replaced: the patch would undo their work without a word.
+
+    Raises:
+        TypeError: names what stands in the way.
+    """
+    refused = f"cannot patch layer {number}"
+    if not isinstance(layer, GPT2Block):
+        raise TypeError(f"{refused}: it is wrapped in {type(layer).__name__}; unwrap it first")
+    kind = type(layer.attn)
+    if kind is not GPT2Attention:
+        raise TypeError(f"{refused}: attention of class {kind.__name__}")
+    if kind.forward.__module__ != kind.__module__:
+        raise TypeError(f"{refused}: GPT2Attention.forward was replaced by {_name(kind.forward)}")
+    if not _runs_own_forward(layer.attn):
+        by = _name(layer.attn.__dict__[forward_slot(layer.attn)])
+        raise TypeError(f"{refused}: forward of its attention was replaced by {by}")
+
+
+def mask_reader(transformer: GPT2Model) -> str | None:
+    """Who may read or change the mask on its way to attention: stock code must then make it.
+
+    Other hooks are no matter: they see the same inputs and outputs as under stock code.
+    """
+    for number, block in enumerate(transformer.h):
+        if not isinstance(block, GPT2Block):
+            return f"block {number} is wrapped in {type(block).__name__}"
+        attention = block.attn
+        if block._forward_pre_hooks:
+            return f"a forward pre-hook on block {number}"
+        if attention._forward_pre_hooks_with_kwargs or attention._forward_hooks_with_kwargs:
+            return f"a hook with_kwargs on attn of block {number}"
+        if not (_only_moves(block) and _only_moves(attention)):
+            return f"a hook on top of accelerate in block {number}"
+        if not (_runs_own_forward(block) and _runs_own_forward(attention)):
+            return f"forward was replaced in block {number}"
+    return None
+
+
+def _runs_own_forward(module: nn.Module) -> bool:
+    forward = module.__dict__.get(forward_slot(module))
+    return forward is None or getattr(forward, "__func__", None) is type(module).forward
+
+
+def _only_moves(module: nn.Module) -> bool:
+    """Whether a hook put on by accelerate is one of its own: they move tensors, no more."""
+    hook = module.__dict__.get("_hf_hook")
+    hooks = () if hook is None else getattr(hook, "hooks", (hook,))
+    return all(type(part).__module__.partition(".")[0] == "accelerate" for part in hooks)
+
+
+def _name(function: Any) -> str:
+    module = getattr(function, "__module__", type(function).__module__)
+    return f"{module}.{getattr(function, '__qualname__', type(function).__qualname__)}"

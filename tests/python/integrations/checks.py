@@ -1,0 +1,26 @@
+"""Comparisons that also assert which path ran, so that stock code cannot pass for ours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from masked_attn.integrations import paths
+
+
+def assert_ran(model: Any, path: str) -> None:
+    """Every layer took ``path`` in the last forward."""
+    taken = paths(model)
+    assert taken, "no layer ran"
+    assert set(taken.values()) == {path}
+
+
+def assert_close(ours: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(ours, expected, atol=2e-4, rtol=1e-4)
+
+
+def identities(model: Any) -> list[Any]:
+    """All modules, with their attributes, hooks and parameters: what ``unpatch`` brings back."""
+    return [(name, module, dict(module.__dict__)) for name, module in model.named_modules()]
