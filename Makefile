@@ -14,7 +14,8 @@ unexport PYTHONPATH VIRTUAL_ENV
 BUILD_FILES := CMakeLists.txt setup.py pyproject.toml $(shell find csrc cmake -type f)
 TORCH_FILE := $(wildcard .venv/lib/python3*/site-packages/torch/version.py)
 
-.PHONY: help demo test test-transformers sanitize cuda-compile cuda-check gpu build format lint clean
+.PHONY: help demo test test-transformers sanitize cuda-compile cuda-check gpu cuda-sanitize \
+        build format lint clean
 
 help:
 	@echo "make demo               finish three prompts with the patched GPT-2, and compare"
@@ -24,6 +25,7 @@ help:
 	@echo "make cuda-compile       compile the CUDA kernels with nvcc: registers, shared memory, spills"
 	@echo "make cuda-check         build for a CUDA torch (5 GB) and import it; needs no GPU"
 	@echo "make gpu                on a machine with a GPU: CUDA tests and benchmarks, one table"
+	@echo "make cuda-sanitize      on a GPU, after make gpu: CUDA tests under compute-sanitizer"
 	@echo "make build              create .venv, install torch and build tools, build masked_attn"
 	@echo "make lint, make format  check or rewrite the layout of files; lint checks types too"
 	@echo "make clean              remove what was built (the virtual environments stay)"
@@ -57,6 +59,9 @@ cuda-check:
 
 gpu:
 	@tools/gpu.sh
+
+cuda-sanitize:
+	@tools/cuda_sanitize.sh
 
 lint: build
 	@tools/lint.sh

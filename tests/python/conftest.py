@@ -11,8 +11,12 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
+from support import devices
+
 # torch.compile traces itself here; in the report of a failed test that is thousands of lines.
 logging.getLogger("torch.__trace").propagate = False
+
+NOT_ON_CUDA = pytest.StashKey[str]()
 
 
 @pytest.fixture(autouse=True)
@@ -23,6 +27,30 @@ def same_start() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@pytest.fixture(params=["cpu"])
+# Of the whole session, because hypothesis draws many examples for one call of a test.
+@pytest.fixture(params=devices.DEVICES, scope="session")
 def device(request: pytest.FixtureRequest) -> torch.device:
     return torch.device(request.param)
+
+
+@pytest.hookimpl(trylast=True)  # after -k and -m
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where nothing runs on CUDA, one of its tests stays: to say so, once, instead of each."""
+    reason = devices.why_no_cuda()
+    on_cuda = [item for item in items if item.get_closest_marker("cuda")]
+    if reason is None or not on_cuda:
+        return
+    message = f"{len(on_cuda)} tests on CUDA were left out: {reason}"
+    on_cuda[0].stash[NOT_ON_CUDA] = message
+    config.hook.pytest_deselected(items=on_cuda[1:])
+    left_out = set(on_cuda[1:])
+    items[:] = [item for item in items if item not in left_out]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    message = item.stash.get(NOT_ON_CUDA, None)
+    if message is None:
+        return
+    if devices.cuda_is_required():
+        pytest.fail(f"MASKED_ATTN_REQUIRE_CUDA is set, but {message}", pytrace=False)
+    pytest.skip(message)

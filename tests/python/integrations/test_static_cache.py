@@ -12,6 +12,7 @@ import torch
 pytest.importorskip("transformers")
 
 from integrations.models import gpt2, positions_of, prompts
+from integrations.steps import CAPACITY, Steps
 from transformers import StaticCache
 from transformers.cache_utils import StaticSlidingWindowLayer
 
@@ -20,54 +21,12 @@ from masked_attn.integrations.static_cache import is_static
 
 pytestmark = pytest.mark.integration
 
-LENGTHS = [5, 9, 3]
-CAPACITY = 20
-STEPS = 8
-
-
-class Step:
-    """Prompt, then steps of one token on tensors that are filled anew and never replaced."""
-
-    def __init__(self, model, device="cpu"):
-        ids, mask = (part.to(device) for part in prompts(LENGTHS))
-        self.cache = StaticCache(config=model.config, max_cache_len=CAPACITY)
-        self.mask = torch.zeros(len(LENGTHS), CAPACITY, dtype=torch.long, device=device)
-        self.mask[:, : mask.shape[1]] = mask
-        self.length = mask.shape[1]
-        positions = positions_of(mask)
-        with torch.no_grad():
-            out = model(
-                ids, attention_mask=mask, position_ids=positions, past_key_values=self.cache
-            )
-        self.ids = out.logits[:, -1:].argmax(-1)
-        self.positions = positions[:, -1:].clone()
-
-    def inputs(self):
-        return {
-            "input_ids": self.ids,
-            "attention_mask": self.mask,
-            "position_ids": self.positions,
-            "past_key_values": self.cache,
-        }
-
-    def run(self, forward):
-        """Logits ``[batch, steps, vocab]`` of greedy decoding."""
-        found = []
-        for _ in range(STEPS):
-            self.mask[:, self.length] = 1
-            self.positions += 1
-            with torch.no_grad():
-                found.append(forward(**self.inputs()).logits.clone())
-            self.ids.copy_(found[-1].argmax(-1))
-            self.length += 1
-        return torch.cat(found, dim=1)
-
 
 @pytest.mark.parametrize("fused", [True, False], ids=["fused", "textbook"])
 def test_steps_in_the_same_memory_equal_stock(fused):
     stock, model = gpt2(), patch(gpt2(), fused=fused)
-    expected = Step(stock).run(stock)
-    result = Step(model).run(model)
+    expected = Steps(stock).run(stock)
+    result = Steps(model).run(model)
     torch.testing.assert_close(result, expected, atol=2e-4, rtol=1e-4)
     assert torch.equal(result.argmax(-1), expected.argmax(-1))
     assert set(paths(model).values()) == {"cached_attention" if fused else "textbook"}
@@ -75,7 +34,7 @@ def test_steps_in_the_same_memory_equal_stock(fused):
 
 def test_one_graph_serves_every_step():
     stock, model = gpt2(), patch(gpt2())
-    expected = Step(stock).run(stock)
+    expected = Steps(stock).run(stock)
     torch._dynamo.reset()
     graphs = []
 
@@ -83,7 +42,7 @@ def test_one_graph_serves_every_step():
         graphs.append(graph)
         return graph.forward
 
-    step = Step(model)
+    step = Steps(model)
     result = step.run(torch.compile(model, backend=count, fullgraph=True))
     torch.testing.assert_close(result, expected, atol=2e-4, rtol=1e-4)
     (graph,) = graphs
@@ -93,7 +52,7 @@ def test_one_graph_serves_every_step():
 
 def test_a_full_cache_is_an_error_as_in_stock():
     for model in (gpt2(), patch(gpt2())):
-        step = Step(model)
+        step = Steps(model)
         step.run(model)
         assert step.length < CAPACITY
         with torch.no_grad():
@@ -122,7 +81,7 @@ def test_a_cache_of_another_dtype(dtype):
     cache = StaticCache(config=model.config, max_cache_len=CAPACITY)
     heads, dim = model.config.n_head, model.config.n_embd // model.config.n_head
     cache.early_initialization(3, heads, dim, dtype, torch.device("cpu"))
-    ids, mask = prompts(LENGTHS)
+    ids, mask = prompts([5, 9, 3])
     inputs = {"attention_mask": mask, "position_ids": positions_of(mask), "past_key_values": cache}
     if dtype == torch.float64:  # stock refuses, too
         with pytest.raises(RuntimeError), torch.no_grad():

@@ -22,13 +22,15 @@ LOW = (torch.bfloat16, torch.float16)
 
 @pytest.mark.parametrize("low", LOW, ids=str)
 @pytest.mark.parametrize("mixed", [False, True])
-def test_26_autocast_casts_query_key_and_value(mixed: bool, low: torch.dtype) -> None:
+def test_26_autocast_casts_query_key_and_value(
+    mixed: bool, low: torch.dtype, device: torch.device
+) -> None:
     """As for torch's own attention: float32 is cast, and mixed dtypes are made one."""
-    inputs = make_inputs(queries=5, keys=70, padding="left")
+    inputs = make_inputs(queries=5, keys=70, padding="left", device=device)
     expected = masked_attention(*(t.to(low) for t in inputs.tensors()), **inputs.masks.kwargs())
     if mixed:
         inputs.key = inputs.key.to(low)
-    with torch.autocast("cpu", dtype=low):
+    with torch.autocast(device.type, dtype=low):
         ours = inputs.call(masked_attention)
         again, logsumexp = inputs.call(masked_attention, return_logsumexp=True)
     assert_same_bits(ours, expected)
@@ -37,43 +39,44 @@ def test_26_autocast_casts_query_key_and_value(mixed: bool, low: torch.dtype) ->
 
 
 @pytest.mark.parametrize("low", LOW, ids=str)
-def test_26_autocast_leaves_the_mask_alone(low: torch.dtype) -> None:
+def test_26_autocast_leaves_the_mask_alone(low: torch.dtype, device: torch.device) -> None:
     """finfo(float32).min and -1e9 would both be -inf in float16: a cast changes the meaning."""
-    inputs = make_inputs(queries=5, keys=70)
-    lowest = torch.full((5, 70), torch.finfo(torch.float32).min)
-    biased = torch.full((5, 70), -1e9)
-    scores = torch.randn(2, 2, 5, 70)
-    with torch.autocast("cpu", dtype=low):
+    inputs = make_inputs(queries=5, keys=70, device=device)
+    lowest = torch.full((5, 70), torch.finfo(torch.float32).min, device=device)
+    biased = torch.full((5, 70), -1e9, device=device)
+    scores = torch.randn(2, 2, 5, 70).to(device)
+    with torch.autocast(device.type, dtype=low):
         assert_all_zero(inputs.call(masked_attention, attn_mask=lowest))
         assert_all_zero(masked_softmax(scores, attn_mask=lowest))
         uniform = inputs.call(masked_attention, attn_mask=biased)
         weights = masked_softmax(scores, attn_mask=biased)
     mean = inputs.value.mean(2, keepdim=True).expand_as(uniform)
     torch.testing.assert_close(uniform.float(), mean, rtol=0.02, atol=0.02)
-    torch.testing.assert_close(
-        weights.float(), torch.full((2, 2, 5, 70), 1 / 70), rtol=0.02, atol=0
-    )
+    uniform = torch.full_like(scores, 1 / 70)
+    torch.testing.assert_close(weights.float(), uniform, rtol=0.02, atol=0)
 
 
-def test_26_autocast_leaves_float64_and_expand_mask_alone() -> None:
-    inputs = make_inputs(dtype=torch.float64)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+def test_26_autocast_leaves_float64_and_expand_mask_alone(device: torch.device) -> None:
+    inputs = make_inputs(dtype=torch.float64, device=device)
+    with torch.autocast(device.type, dtype=torch.bfloat16):
         assert inputs.call(masked_attention).dtype == torch.float64
-        assert expand_mask(torch.ones(1, 3), dtype=torch.float32).dtype == torch.float32
+        mask = torch.ones(1, 3, device=device)
+        assert expand_mask(mask, dtype=torch.float32).dtype == torch.float32
 
 
 @pytest.mark.parametrize("cache_dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_26_autocast_never_casts_a_cache(cache_dtype: torch.dtype) -> None:
+def test_26_autocast_never_casts_a_cache(cache_dtype: torch.dtype, device: torch.device) -> None:
     masks = Masks(key_mask("left", 2, 71))
     for new_dtype in (torch.float32, torch.bfloat16):
-        step = make_step(position=70, cache_dtype=cache_dtype, masks=masks, garbage=0.0)
+        options = {"cache_dtype": cache_dtype, "masks": masks, "garbage": 0.0}
+        step = make_step(position=70, **options, device=device)
         step.new_key, step.new_value = step.new_key.to(new_dtype), step.new_value.to(new_dtype)
         written = [cache.float() for cache in step.written()]
         expected = step.clone()
         for name in ("query", "new_key", "new_value"):
             setattr(expected, name, getattr(expected, name).float())
         for other in (step.clone(), step):
-            with torch.autocast("cpu", dtype=torch.bfloat16):
+            with torch.autocast(device.type, dtype=torch.bfloat16):
                 out = other.call_device() if other is not step else other.call()
             torch.testing.assert_close(out.float(), expected.call().float(), rtol=0.05, atol=0.05)
         for cache, wanted in zip((step.key_cache, step.value_cache), written, strict=True):
@@ -142,9 +145,9 @@ def test_44_many_python_threads(threads: int) -> None:
         list(pool.map(work, range(80)))
 
 
-def test_44_threads_that_share_one_cache() -> None:
+def test_44_threads_that_share_one_cache(device: torch.device) -> None:
     """Each thread owns its rows of one buffer."""
-    step = make_step(batch=8, position=100)
+    step = make_step(batch=8, position=100, device=device)
     whole = step.clone()
     expected = whole.call()
 

@@ -17,9 +17,9 @@ NAMES = ("query", "key", "value")
 CACHED_NAMES = ("query", "new_key", "new_value", "key_cache", "value_cache")
 
 
-def qkv(**changes: Any) -> dict[str, Tensor]:
+def qkv(device: torch.device, **changes: Any) -> dict[str, Tensor]:
     shapes = {"query": (2, 4, 5, 16), "key": (2, 2, 7, 16), "value": (2, 2, 7, 16), **changes}
-    return {name: torch.ones(shape) for name, shape in shapes.items()}
+    return {name: torch.ones(shape, device=device) for name, shape in shapes.items()}
 
 
 @pytest.mark.parametrize(
@@ -36,25 +36,25 @@ def qkv(**changes: Any) -> dict[str, Tensor]:
         ("value", (1, 2, 7, 16)),
     ],
 )
-def test_16_shapes_that_do_not_fit(name: str, shape: tuple[int, ...]) -> None:
+def test_16_shapes_that_do_not_fit(name: str, shape: tuple[int, ...], device: torch.device) -> None:
     with says("masked_attention", name, str(list(shape))):
-        masked_attention(**qkv(**{name: shape}))
+        masked_attention(**qkv(device, **{name: shape}))
 
 
 @pytest.mark.parametrize(("heads", "kv_heads"), [(4, 3), (2, 4), (4, 0), (0, 2)])
-def test_16_heads_that_do_not_divide(heads: int, kv_heads: int) -> None:
+def test_16_heads_that_do_not_divide(heads: int, kv_heads: int, device: torch.device) -> None:
     query, key = (2, heads, 5, 16), (2, kv_heads, 7, 16)
     if heads == 0:
-        assert masked_attention(**qkv(query=query, key=key, value=key)).shape == query
+        assert masked_attention(**qkv(device, query=query, key=key, value=key)).shape == query
         return
     with says("masked_attention", "heads", str(heads), str(kv_heads)):
-        masked_attention(**qkv(query=query, key=key, value=key))
+        masked_attention(**qkv(device, query=query, key=key, value=key))
 
 
 @pytest.mark.parametrize("shape", [(4, 5, 7), (7,), (), (1, 2, 4, 5, 7)], ids=str)
-def test_16_scores_of_another_rank(shape: tuple[int, ...]) -> None:
+def test_16_scores_of_another_rank(shape: tuple[int, ...], device: torch.device) -> None:
     with says("masked_softmax", "scores", str(list(shape))):
-        masked_softmax(torch.ones(shape))
+        masked_softmax(torch.ones(shape, device=device))
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,9 @@ def test_16_scores_of_another_rank(shape: tuple[int, ...]) -> None:
         ("value_cache", (1, 2, 20, 16)),
     ],
 )
-def test_16_cached_shapes_that_do_not_fit(name: str, shape: tuple[int, ...]) -> None:
+def test_16_cached_shapes_that_do_not_fit(
+    name: str, shape: tuple[int, ...], device: torch.device
+) -> None:
     shapes = {
         "query": (2, 4, 3, 16),
         "new_key": (2, 2, 3, 16),
@@ -83,8 +85,8 @@ def test_16_cached_shapes_that_do_not_fit(name: str, shape: tuple[int, ...]) -> 
         "value_cache": (2, 2, 20, 16),
         name: shape,
     }
-    tensors = {key: torch.ones(size) for key, size in shapes.items()}
-    for position in (4, torch.tensor(4)):
+    tensors = {key: torch.ones(size, device=device) for key, size in shapes.items()}
+    for position in (4, torch.tensor(4, device=device)):
         with says("cached_attention", name, str(list(shape))):
             cached_attention(**tensors, position=position)
     assert (tensors["key_cache"] == 1).all() and (tensors["value_cache"] == 1).all()
@@ -94,29 +96,30 @@ UNSUPPORTED = (torch.int8, torch.int64, torch.bool, torch.complex64, torch.float
 
 
 @pytest.mark.parametrize("dtype", UNSUPPORTED, ids=str)
-def test_28_unsupported_dtypes(dtype: torch.dtype) -> None:
-    kind, tensors = str(dtype).removeprefix("torch."), qkv()
+def test_28_unsupported_dtypes(dtype: torch.dtype, device: torch.device) -> None:
+    kind, tensors = str(dtype).removeprefix("torch."), qkv(device)
     with says("masked_attention", "query", kind, "float32"):
         masked_attention(*(t.to(dtype) for t in tensors.values()))
     with says("masked_softmax", "scores", kind, "float32"):
-        masked_softmax(torch.ones(1, 1, 2, 2).to(dtype))
+        masked_softmax(torch.ones(1, 1, 2, 2, device=device).to(dtype))
     with says("expand_mask", "dtype", kind):
-        expand_mask(torch.ones(1, 2), dtype=dtype)
-    step = make_step()
+        expand_mask(torch.ones(1, 2, device=device), dtype=dtype)
+    step = make_step(device=device)
     with says("cached_attention", "query", kind):
         cached_attention(*(t.to(dtype) for t in step.tensors()), position=20)
 
 
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.float8_e4m3fn], ids=str)
-def test_28_unsupported_masks(dtype: torch.dtype) -> None:
-    kind, mask = str(dtype).removeprefix("torch."), torch.ones(2, 7).to(dtype)
+def test_28_unsupported_masks(dtype: torch.dtype, device: torch.device) -> None:
+    kind = str(dtype).removeprefix("torch.")
+    mask = torch.ones(2, 7, device=device).to(dtype)
     if mask.is_complex():
         with says("expand_mask", "mask", kind):
             expand_mask(mask, dtype=torch.float32)
     with says("masked_attention", "attn_mask", kind):
-        masked_attention(**qkv(), attn_mask=mask[:1])
+        masked_attention(**qkv(device), attn_mask=mask[:1])
     with says("masked_softmax", "attn_mask", kind):
-        masked_softmax(torch.ones(1, 1, 2, 7), attn_mask=mask)
+        masked_softmax(torch.ones(1, 1, 2, 7, device=device), attn_mask=mask)
 
 
 @pytest.mark.parametrize(
@@ -132,9 +135,11 @@ def test_28_unsupported_masks(dtype: torch.dtype) -> None:
         ("float32", "bfloat16", "float16", "value"),
     ],
 )
-def test_14_dtypes_that_do_not_go_together(query: str, key: str, value: str, wrong: str) -> None:
+def test_14_dtypes_that_do_not_go_together(
+    query: str, key: str, value: str, wrong: str, device: torch.device
+) -> None:
     kinds = dict(zip(NAMES, (query, key, value), strict=True))
-    tensors = {name: t.to(getattr(torch, kinds[name])) for name, t in qkv().items()}
+    tensors = {name: t.to(getattr(torch, kinds[name])) for name, t in qkv(device).items()}
     with says("masked_attention", wrong, kinds[wrong]):
         masked_attention(**tensors)
 
@@ -151,24 +156,26 @@ def test_14_dtypes_that_do_not_go_together(query: str, key: str, value: str, wro
     ],
     ids=case_id,
 )
-def test_14_cached_dtypes_that_do_not_go_together(wrong: dict[str, str]) -> None:
-    tensors = dict(zip(CACHED_NAMES, make_step(garbage=0.0).tensors(), strict=True))
+def test_14_cached_dtypes_that_do_not_go_together(
+    wrong: dict[str, str], device: torch.device
+) -> None:
+    tensors = dict(zip(CACHED_NAMES, make_step(garbage=0.0, device=device).tensors(), strict=True))
     for name, kind in wrong.items():
         tensors[name] = tensors[name].to(getattr(torch, kind))
     with says("cached_attention", next(iter(wrong)).split("_")[1], next(iter(wrong.values()))):
         cached_attention(**tensors, position=20)
 
 
-def test_14_tensors_on_different_devices() -> None:
+def test_14_tensors_on_different_devices(device: torch.device) -> None:
     for name in ("key", "value"):
-        tensors = qkv()
+        tensors = qkv(device)
         tensors[name] = tensors[name].to("meta")
-        with says("masked_attention", name, "meta", "cpu"):
+        with says("masked_attention", name, "meta", device.type):
             masked_attention(**tensors)
     for name in CACHED_NAMES[1:]:
-        tensors = dict(zip(CACHED_NAMES, make_step().tensors(), strict=True))
+        tensors = dict(zip(CACHED_NAMES, make_step(device=device).tensors(), strict=True))
         tensors[name] = tensors[name].to("meta")
-        with says("cached_attention", name, "meta", "cpu"):
+        with says("cached_attention", name, "meta", device.type):
             cached_attention(**tensors, position=20)
 
 
@@ -180,11 +187,18 @@ EXOTIC = {
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("kind", EXOTIC)
-def test_29_exotic_tensors_are_named(kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "device"),
+    [
+        *((kind, "cpu") for kind in EXOTIC),
+        *(pytest.param(kind, "cuda", marks=pytest.mark.cuda) for kind in ("sparse", "quantized")),
+    ],
+    indirect=["device"],
+)
+def test_29_exotic_tensors_are_named(kind: str, device: torch.device) -> None:
     make, backend = EXOTIC[kind]
-    exotic = make(torch.ones(2, 2, 5, 16))
-    dense = torch.ones(2, 2, 5, 16)
+    dense = torch.ones(2, 2, 5, 16, device=device)
+    exotic = make(dense)
     for tensors in ((exotic, exotic, exotic), (dense, exotic, dense), (exotic, dense, dense)):
         with pytest.raises(RuntimeError, match=rf"masked_attn.*{backend}"):
             masked_attention(*tensors)

@@ -12,6 +12,8 @@ from support import oracle
 from support.accuracy import assert_accurate, assert_same_bits
 from support.cached import Step, make_step
 from support.cases import DTYPES, case_id, make_inputs
+from support.devices import CUDA, MAX_CUDA_HEAD_DIM
+from support.errors import says
 from support.oracle import Masks
 from torch import Tensor
 
@@ -33,10 +35,12 @@ EMPTY = (
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("padding", ["none", "left"])
 @pytest.mark.parametrize("empty", EMPTY, ids=case_id)
-def test_20_21_empty_sizes(empty: dict[str, Any], padding: str, dtype: torch.dtype) -> None:
+def test_20_21_empty_sizes(
+    empty: dict[str, Any], padding: str, dtype: torch.dtype, device: torch.device
+) -> None:
     for queries in (2, 20):
         sizes: dict[str, Any] = {"queries": queries, "keys": 20, **empty}
-        inputs = make_inputs(**sizes, padding=padding, dtype=dtype, causal=True)
+        inputs = make_inputs(**sizes, padding=padding, dtype=dtype, causal=True, device=device)
         out, logsumexp = inputs.call(masked_attention, return_logsumexp=True)
         truth, truth_logsumexp = oracle.attention(*inputs.tensors(), inputs.masks)
         assert out.dtype == dtype and out.shape == truth.shape
@@ -51,13 +55,14 @@ def test_20_21_empty_sizes(empty: dict[str, Any], padding: str, dtype: torch.dty
 @pytest.mark.parametrize(
     "shape", [(0, 1, 2, 3), (1, 0, 2, 3), (1, 1, 0, 3), (1, 1, 2, 0), (0, 0, 0, 0)]
 )
-def test_20_21_empty_scores(shape: tuple[int, ...]) -> None:
-    mask = torch.ones(shape[0], shape[3], dtype=torch.bool)
-    assert masked_softmax(torch.ones(shape), key_mask=mask, causal=True).shape == shape
+def test_20_21_empty_scores(shape: tuple[int, ...], device: torch.device) -> None:
+    mask = torch.ones(shape[0], shape[3], dtype=torch.bool, device=device)
+    scores = torch.ones(shape, device=device)
+    assert masked_softmax(scores, key_mask=mask, causal=True).shape == shape
 
 
 def test_17_wide_heads_beside_many_keys() -> None:
-    """Head sizes beyond 256 run too, with the same accuracy."""
+    """On the CPU head sizes beyond 256 run too, with the same accuracy."""
     for queries in (2, 70):
         inputs = make_inputs(queries=queries, keys=140, dims=(320, 288), padding="left")
         out = inputs.call(masked_attention)
@@ -66,17 +71,42 @@ def test_17_wide_heads_beside_many_keys() -> None:
         assert_accurate(out, truth, oracle.eager_attention(*inputs.tensors(), masks)[0])
 
 
+@pytest.mark.cuda
+@pytest.mark.parametrize("dims", [(257, 16), (16, 257), (320, 288)], ids=str)
+def test_17_wide_heads_are_an_error_on_cuda(dims: tuple[int, int]) -> None:
+    """Never silently something else, and before a cache is written."""
+    sizes = [str(MAX_CUDA_HEAD_DIM), *(str(dim) for dim in dims)]
+    for queries in (2, 70):
+        inputs = make_inputs(queries=queries, keys=70, dims=dims, device=CUDA)
+        for logsumexp in (False, True):
+            with says("masked_attention", *sizes):
+                inputs.call(masked_attention, return_logsumexp=logsumexp)
+        step = make_step(queries=queries, dims=dims, device=CUDA)
+        before = step.clone()
+        for call in (step.call, step.call_device):
+            with says("cached_attention", *sizes):
+                call()
+        assert_same_bits(step.key_cache, before.key_cache)
+        assert_same_bits(step.value_cache, before.value_cache)
+
+
 def far_apart(small: Tensor) -> Tensor:
     """A copy whose queries or keys lie 2**24 elements apart, so that the last is beyond 2**31."""
     stride = 2**24 + 8
-    buffer = huge(small.shape[2] * stride, small.dtype)
+    buffer = huge(small.shape[2] * stride, small.dtype, small.device)
     return buffer.as_strided(small.shape, (0, 0, stride, 1)).copy_(small)
 
 
 @pytest.mark.parametrize("queries", [1, 20])
-def test_22_keys_and_values_beyond_2_31_elements(queries: int) -> None:
+def test_22_keys_and_values_beyond_2_31_elements(queries: int, device: torch.device) -> None:
     inputs = make_inputs(
-        batch=1, heads=(1, 1), queries=queries, keys=130, dtype=torch.float16, causal=True
+        batch=1,
+        heads=(1, 1),
+        queries=queries,
+        keys=130,
+        dtype=torch.float16,
+        causal=True,
+        device=device,
     )
     expected = inputs.call(masked_attention)
     inputs.key = far_apart(inputs.key)
@@ -86,7 +116,7 @@ def test_22_keys_and_values_beyond_2_31_elements(queries: int) -> None:
 
 
 @pytest.mark.parametrize("queries", [1, 20])
-def test_22_caches_beyond_2_31_elements(queries: int) -> None:
+def test_22_caches_beyond_2_31_elements(queries: int, device: torch.device) -> None:
     step = make_step(
         batch=1,
         heads=(1, 1),
@@ -94,6 +124,7 @@ def test_22_caches_beyond_2_31_elements(queries: int) -> None:
         position=130 - queries,
         capacity=130,
         dtype=torch.float16,
+        device=device,
     )
     large = Step(*step.tensors()[:3], *map(far_apart, step.tensors()[3:]), step.position, Masks())
     assert_same_bits(large.call(), step.call())
@@ -101,24 +132,24 @@ def test_22_caches_beyond_2_31_elements(queries: int) -> None:
     assert_same_bits(large.value_cache, step.value_cache)
 
 
-def test_22_scores_and_masks_beyond_2_31_elements() -> None:
-    scores = torch.randn(1, 1, 130, 70).half()
-    mask = torch.rand(1, 1, 130, 70) < 0.5
-    bias = torch.zeros(1, 1, 130, 70).half().masked_fill(~mask, -math.inf)
+def test_22_scores_and_masks_beyond_2_31_elements(device: torch.device) -> None:
+    scores = torch.randn(1, 1, 130, 70).to(device, torch.float16)
+    mask = (torch.rand(1, 1, 130, 70) < 0.5).to(device)
+    bias = torch.zeros_like(scores).masked_fill(~mask, -math.inf)
     expected = masked_softmax(scores, attn_mask=mask)
     assert_same_bits(masked_softmax(far_apart(scores), attn_mask=mask), expected)
     assert_same_bits(masked_softmax(scores, attn_mask=far_apart(mask)), expected)
-    inputs = make_inputs(batch=1, queries=130, keys=70)
+    inputs = make_inputs(batch=1, queries=130, keys=70, device=device)
     for small in (mask, bias):
         ours = inputs.call(masked_attention, attn_mask=far_apart(small))
         assert_same_bits(ours, inputs.call(masked_attention, attn_mask=small))
 
 
-def test_22_results_beyond_2_31_elements() -> None:
+def test_22_results_beyond_2_31_elements(device: torch.device) -> None:
     """The last row of an expanded mask of 2**31 + elements (4.3 GB)."""
-    need_memory(5.5)
+    need_memory(5.5, device)
     queries, keys = 2**15 + 1, 2**16
-    mask = torch.ones(1, keys, dtype=torch.bool)
+    mask = torch.ones(1, keys, dtype=torch.bool, device=device)
     mask[0, ::3] = False
     ours = expand_mask(mask, dtype=torch.float16, query_length=queries)
     row = expand_mask(mask, dtype=torch.float16, query_length=1)
@@ -127,19 +158,26 @@ def test_22_results_beyond_2_31_elements() -> None:
         assert_same_bits(ours[:, :, query : query + 1], row)
 
 
-def need_memory(gigabytes: float) -> None:
+def need_memory(gigabytes: float, device: torch.device) -> None:
+    free = free_gigabytes(device)
+    if free < gigabytes:
+        pytest.skip(f"needs {gigabytes:.1f} GB on {device}, {free:.1f} GB are known to be free")
+
+
+def free_gigabytes(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        return torch.cuda.mem_get_info(device)[0] / 1e9
     meminfo = Path("/proc/meminfo")
     lines = meminfo.read_text().splitlines() if meminfo.exists() else []
-    free = sum(int(line.split()[1]) for line in lines if line.startswith("MemAvailable")) / 1e6
-    if free < gigabytes:
-        pytest.skip(f"needs {gigabytes} GB of memory, {free:.1f} GB are known to be free")
+    return sum(int(line.split()[1]) for line in lines if line.startswith("MemAvailable")) / 1e6
 
 
-def huge(numel: int, dtype: torch.dtype) -> Tensor:
-    """An untouched buffer: address space, and memory only for the pages that are touched."""
+def huge(numel: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """An untouched buffer: of a CPU's memory it takes only the pages that are touched."""
     assert numel > 2**31
-    need_memory(1.0)
+    need_memory(1.0 if device.type == "cpu" else numel * dtype.itemsize / 1e9 + 0.5, device)
     try:
-        return torch.empty(numel, dtype=dtype)
+        return torch.empty(numel, dtype=dtype, device=device)
     except RuntimeError as error:
         pytest.skip(f"no address space for {numel} elements: {error}")

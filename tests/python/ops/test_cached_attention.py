@@ -31,7 +31,7 @@ ROWS = rotate(
 
 
 @pytest.mark.parametrize("row", ROWS, ids=case_id)
-def test_accuracy(row: dict[str, Any]) -> None:
+def test_accuracy(row: dict[str, Any], device: torch.device) -> None:
     end = row["position"] + row["queries"]
     shape = mask_shape(row["attn_shape"], row["batch"], row["heads"][0], row["queries"], end)
     masks = Masks(
@@ -42,21 +42,23 @@ def test_accuracy(row: dict[str, Any]) -> None:
     options = {
         name: row[name] for name in ("dtype", "batch", "heads", "queries", "position", "dims")
     }
-    check_step(make_step(**options, capacity=end + row["spare"], masks=masks))
+    step = make_step(**options, capacity=end + row["spare"], masks=masks, device=device)
+    check_step(step)
 
 
 @pytest.mark.parametrize("cache_dtype", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("queries", [1, 8, 20])
-def test_half_caches_beside_a_float32_query(queries: int, cache_dtype: torch.dtype) -> None:
+def test_half_caches_beside_a_float32_query(
+    queries: int, cache_dtype: torch.dtype, device: torch.device
+) -> None:
     masks = Masks(key_mask("left", 2, 90 + queries))
-    check_step(
-        make_step(queries=queries, position=90, cache_dtype=cache_dtype, dims=(64, 64), masks=masks)
-    )
+    options = {"queries": queries, "cache_dtype": cache_dtype, "masks": masks}
+    check_step(make_step(**options, position=90, dims=(64, 64), device=device))
 
 
 @pytest.mark.parametrize("scale", [1.0, -0.5, 0.0])
-def test_24_scales(scale: float) -> None:
-    check_step(make_step(position=70), scale)
+def test_24_scales(scale: float, device: torch.device) -> None:
+    check_step(make_step(position=70, device=device), scale)
 
 
 def strided(step: Step) -> Step:
@@ -64,7 +66,7 @@ def strided(step: Step) -> Step:
     caches = []
     for cache in (step.key_cache, step.value_cache):
         batch, heads, capacity, dim = cache.shape
-        buffer = torch.full((batch + 1, heads + 2, capacity + 3, dim + 5), 7.0, dtype=cache.dtype)
+        buffer = cache.new_full((batch + 1, heads + 2, capacity + 3, dim + 5), 7.0)
         view = buffer[1:, 1:-1, 2:-1, 3:-2]
         caches.append(view.copy_(cache))
     return Step(*step.tensors()[:3], *caches, step.position, step.masks)
@@ -72,10 +74,11 @@ def strided(step: Step) -> Step:
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("queries", [1, 8, 9])
-def test_18_caches_may_be_strided_views(queries: int, dtype: torch.dtype) -> None:
-    step = make_step(
-        queries=queries, position=70, dtype=dtype, masks=Masks(key_mask("left", 2, 70 + queries))
-    )
+def test_18_caches_may_be_strided_views(
+    queries: int, dtype: torch.dtype, device: torch.device
+) -> None:
+    masks = Masks(key_mask("left", 2, 70 + queries))
+    step = make_step(queries=queries, position=70, dtype=dtype, masks=masks, device=device)
     views = strided(step)
     written = step.written()
     assert_same_bits(views.call(), step.call())
@@ -88,17 +91,17 @@ def test_18_caches_may_be_strided_views(queries: int, dtype: torch.dtype) -> Non
         assert (buffer == 7.0).all(), "written outside of the view"
 
 
-def test_18_token_major_caches() -> None:
+def test_18_token_major_caches(device: torch.device) -> None:
     """A cache stored [batch, capacity, heads, dim] and handed over transposed."""
-    step = make_step(position=70, heads=(4, 2))
+    step = make_step(position=70, heads=(4, 2), device=device)
     caches = [c.transpose(1, 2).contiguous().transpose(1, 2) for c in step.tensors()[3:]]
     views = Step(*step.tensors()[:3], *caches, step.position, step.masks)
     assert_same_bits(check_step(views), step.call())
 
 
-def test_18_queries_and_new_keys_from_one_fused_buffer() -> None:
+def test_18_queries_and_new_keys_from_one_fused_buffer(device: torch.device) -> None:
     """GPT-2 hands over views of one [batch, tokens, 3 * width] buffer."""
-    step = make_step(queries=3, position=70, heads=(2, 2))
+    step = make_step(queries=3, position=70, heads=(2, 2), device=device)
     fused = torch.cat([t.transpose(1, 2).flatten(2) for t in step.tensors()[:3]], dim=2)
     views = [part.view(2, 3, 2, 16).transpose(1, 2) for part in fused.split(32, dim=2)]
     assert not views[0].is_contiguous()
@@ -108,11 +111,11 @@ def test_18_queries_and_new_keys_from_one_fused_buffer() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("chunks", [[20], [1] * 20, [8, 8, 4], [9, 11], [3, 1, 16]])
-def test_chunks_equal_one_pass(chunks: list[int], dtype: torch.dtype) -> None:
+def test_chunks_equal_one_pass(chunks: list[int], dtype: torch.dtype, device: torch.device) -> None:
     """A sequence fed in pieces gives what one causal pass gives, within tolerance."""
-    mask = key_mask("left", 2, 20)
+    mask = key_mask("left", 2, 20, device)
     assert mask is not None
-    whole = make_step(queries=20, position=0, capacity=20, dtype=dtype)
+    whole = make_step(queries=20, position=0, capacity=20, dtype=dtype, device=device)
     q, k, v = whole.tensors()[:3]
     expected = masked_attention(q, k, v, key_mask=mask, causal=True)
     outs, position = [], 0
@@ -137,19 +140,19 @@ def test_chunks_equal_one_pass(chunks: list[int], dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("position", [-5, -1, 0, 3, 29, 30, 31, 1000, 2**40])
-def test_35_36_position_on_the_device_is_clamped(position: int) -> None:
-    step = make_step(queries=2, position=30, capacity=32, garbage=0.5)
+def test_35_36_position_on_the_device_is_clamped(position: int, device: torch.device) -> None:
+    step = make_step(queries=2, position=30, capacity=32, garbage=0.5, device=device)
     step.position = min(max(position, 0), 30)
     written = step.written()
     expected = step.clone().call()
-    assert_same_bits(step.call_device(torch.tensor(position)), expected)
+    assert_same_bits(step.call_device(torch.tensor(position, device=device)), expected)
     assert_same_bits(step.key_cache, written[0])
     assert_same_bits(step.value_cache, written[1])
 
 
-def test_35_exact_capacity() -> None:
-    check_step(make_step(queries=3, position=29, capacity=32))
-    check_step(make_step(queries=32, position=0, capacity=32))
+def test_35_exact_capacity(device: torch.device) -> None:
+    check_step(make_step(queries=3, position=29, capacity=32, device=device))
+    check_step(make_step(queries=32, position=0, capacity=32, device=device))
 
 
 @pytest.mark.parametrize(
@@ -157,8 +160,8 @@ def test_35_exact_capacity() -> None:
     [{"batch": 0}, {"queries": 0}, {"heads": (0, 0)}, {"dims": (16, 0)}, {"dims": (0, 16)}],
     ids=case_id,
 )
-def test_20_empty_sizes(empty: dict[str, Any]) -> None:
-    step = make_step(**empty, position=4)
+def test_20_empty_sizes(empty: dict[str, Any], device: torch.device) -> None:
+    step = make_step(**empty, position=4, device=device)
     written = step.written()
     out = step.call()
     assert out.shape == (*step.query.shape[:3], step.new_value.shape[3])
@@ -166,8 +169,8 @@ def test_20_empty_sizes(empty: dict[str, Any]) -> None:
     assert_same_bits(step.value_cache, written[1])
 
 
-def test_38_the_result_is_fresh_and_the_caches_know_they_changed() -> None:
-    step = make_step()
+def test_38_the_result_is_fresh_and_the_caches_know_they_changed(device: torch.device) -> None:
+    step = make_step(device=device)
     before = step.key_cache._version, step.value_cache._version
     out = step.call()
     assert out._base is None

@@ -12,6 +12,7 @@ import pytest
 import torch
 from support.accuracy import assert_all_zero, assert_same_bits
 from support.cases import DTYPES, Inputs, case_id, make_inputs, rotate
+from support.devices import DEVICES_AND_THREADS
 from support.padding import Row, batch_of, make_row, pad, padded, real_part
 
 from masked_attn import masked_attention, masked_softmax
@@ -60,8 +61,9 @@ SELF += rotate(
 
 
 @pytest.mark.parametrize("case", SELF, ids=case_id)
-def test_32_prompt_padded_equals_alone(case: dict[str, Any]) -> None:
-    row = make_row(case["length"], dims=case["dims"], dtype=case["dtype"], bias=case["bias"])
+def test_32_prompt_padded_equals_alone(case: dict[str, Any], device: torch.device) -> None:
+    options = {name: case[name] for name in ("dims", "dtype", "bias")}
+    row = make_row(case["length"], **options, device=device)
     assert_equals_alone(row, *case["pads"], case["causal"], case["window"])
 
 
@@ -79,9 +81,10 @@ DECODE = rotate(
 
 
 @pytest.mark.parametrize("case", DECODE, ids=case_id)
-def test_32_few_queries_padded_equal_alone(case: dict[str, Any]) -> None:
+def test_32_few_queries_padded_equal_alone(case: dict[str, Any], device: torch.device) -> None:
     """Decoding: the queries are the last positions, the padding lies before the keys."""
-    row = make_row(case["length"], queries=case["queries"], dims=case["dims"], dtype=case["dtype"])
+    options = {name: case[name] for name in ("queries", "dims", "dtype")}
+    row = make_row(case["length"], **options, device=device)
     assert_equals_alone(row, case["left"], 0, case["causal"], case["window"])
 
 
@@ -89,30 +92,34 @@ def test_32_few_queries_padded_equal_alone(case: dict[str, Any]) -> None:
 @pytest.mark.parametrize("length", [1, 7, 8, 9, 64, 65, 513])
 @pytest.mark.parametrize("queries", [3, 8, 9, 12, 70])
 def test_32_other_queries_padded_on_both_sides(
-    queries: int, length: int, dtype: torch.dtype
+    queries: int, length: int, dtype: torch.dtype, device: torch.device
 ) -> None:
     """Few and many queries beside few and many keys: the path must not depend on the padding."""
-    row = make_row(length, queries=queries, dtype=dtype)
+    row = make_row(length, queries=queries, dtype=dtype, device=device)
     if queries != length:
         for left, right in PADS:
             assert_equals_alone(row, left, right)
 
 
-def mixed_batch(causal: bool, dtype: torch.dtype) -> tuple[Inputs, list[tuple[Row, int]]]:
+def mixed_batch(
+    causal: bool, dtype: torch.dtype, device: torch.device
+) -> tuple[Inputs, list[tuple[Row, int]]]:
     lengths = (1, 8, 9, 64, 65, 100, 129, 260, 300)
     rows = []
     for number, length in enumerate(lengths):
         left = (0, 300 - length, (300 - length) // 2)[number % 3]
-        rows.append((make_row(length, dtype=dtype, seed=number), left))
+        rows.append((make_row(length, dtype=dtype, device=device, seed=number), left))
     parts = [padded(row, left, 300 - left - row.key.shape[2], causal=causal) for row, left in rows]
     return batch_of(parts), rows
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize(("device", "threads"), DEVICES_AND_THREADS, indirect=["device"])
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_32_batch_equals_its_rows_alone(dtype: torch.dtype, causal: bool, threads: int) -> None:
-    batch, rows = mixed_batch(causal, dtype)
+def test_32_batch_equals_its_rows_alone(
+    dtype: torch.dtype, causal: bool, threads: int, device: torch.device
+) -> None:
+    batch, rows = mixed_batch(causal, dtype, device)
     torch.set_num_threads(1)
     alone = [both(row.inputs(causal)) for row, _ in rows]
     torch.set_num_threads(threads)
@@ -122,9 +129,9 @@ def test_32_batch_equals_its_rows_alone(dtype: torch.dtype, causal: bool, thread
             assert_same_bits(real_part(mine[number : number + 1], row, left), expected)
 
 
-def test_32_order_of_the_batch_does_not_matter() -> None:
-    batch, _ = mixed_batch(True, torch.float32)
-    order = torch.randperm(9)
+def test_32_order_of_the_batch_does_not_matter(device: torch.device) -> None:
+    batch, _ = mixed_batch(True, torch.float32, device)
+    order = torch.randperm(9).to(device)
     shuffled = Inputs(*(t[order] for t in batch.tensors()), batch.masks)
     expected = both(batch)
     assert batch.masks.key_mask is not None
@@ -136,16 +143,17 @@ def test_32_order_of_the_batch_does_not_matter() -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("queries", [1, 8, 9, 100])
-def test_03_garbage_in_masked_keys_and_values(queries: int, dtype: torch.dtype) -> None:
+def test_03_garbage_in_masked_keys_and_values(
+    queries: int, dtype: torch.dtype, device: torch.device
+) -> None:
     for padding, causal in (
         ("left", True),
         ("right", False),
         ("holes", True),
         ("empty_row", False),
     ):
-        clean = make_inputs(
-            batch=3, queries=queries, keys=150, dtype=dtype, padding=padding, causal=causal
-        )
+        options = {"queries": queries, "padding": padding, "causal": causal}
+        clean = make_inputs(batch=3, keys=150, **options, dtype=dtype, device=device)
         mask = clean.masks.key_mask
         assert mask is not None
         hidden = ~mask[:, None, :, None]
@@ -171,22 +179,23 @@ def test_03_garbage_in_masked_keys_and_values(queries: int, dtype: torch.dtype) 
 @pytest.mark.parametrize("form", ["causal", "window", "bool", "float", "finfo_min"])
 @pytest.mark.parametrize("queries", [4, 8, 70])
 def test_03_garbage_that_only_some_queries_may_see(
-    queries: int, form: str, dtype: torch.dtype
+    queries: int, form: str, dtype: torch.dtype, device: torch.device
 ) -> None:
     """NaN at key 40 of 70: queries that see it are NaN, all others are as if it were 0."""
     seen = torch.arange(queries)[:, None] + (70 - queries) >= torch.arange(70)
     if form in ("bool", "float", "finfo_min"):
         seen = torch.rand(queries, 70) < 0.6
+    seen = seen.to(device)
     seen[:2, 40] = False
     fill = torch.finfo(dtype).min if form == "finfo_min" else -math.inf
-    bias = torch.zeros(queries, 70, dtype=dtype).masked_fill(~seen, fill)
+    bias = torch.zeros(queries, 70, dtype=dtype, device=device).masked_fill(~seen, fill)
     mask = bias if form in ("float", "finfo_min") else seen
     window = 25 if form == "window" else None
-    inputs = make_inputs(
-        queries=queries, keys=70, dtype=dtype, causal=form == "causal", window=window
-    )
+    options = {"causal": form == "causal", "window": window}
+    inputs = make_inputs(queries=queries, keys=70, **options, dtype=dtype, device=device)
     inputs.masks.attn_mask = mask
-    touched = seen[:, 40] & ((torch.arange(queries) + 70 - queries < 65) | (window is None))
+    positions = torch.arange(70 - queries, 70, device=device)
+    touched = seen[:, 40] & ((positions < 65) | (window is None))
     for which in ("key", "value"):
         tensor = getattr(inputs, which)
         kept = tensor[:, :, 40].clone()
@@ -202,8 +211,10 @@ def test_03_garbage_that_only_some_queries_may_see(
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("queries", [2, 60])
-def test_32_row_with_holes_under_more_padding(queries: int, dtype: torch.dtype) -> None:
-    holes = make_inputs(queries=queries, keys=60, dtype=dtype, padding="holes")
+def test_32_row_with_holes_under_more_padding(
+    queries: int, dtype: torch.dtype, device: torch.device
+) -> None:
+    holes = make_inputs(queries=queries, keys=60, dtype=dtype, padding="holes", device=device)
     mask = holes.masks.key_mask
     assert mask is not None
     mask[:, 0] = mask[:, -1] = True
@@ -223,13 +234,16 @@ def test_32_row_with_holes_under_more_padding(queries: int, dtype: torch.dtype) 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("length", [1, 7, 8, 9, 15, 16, 17, 63, 64, 65, 300])
-def test_32_softmax_padded_equals_alone(length: int, dtype: torch.dtype) -> None:
+def test_32_softmax_padded_equals_alone(
+    length: int, dtype: torch.dtype, device: torch.device
+) -> None:
+    seen = torch.ones(1, length, dtype=torch.bool, device=device)
     for causal in (False, True):
-        scores = torch.randn(1, 2, length, length).to(dtype)
+        scores = torch.randn(1, 2, length, length).to(device, dtype)
         alone = masked_softmax(scores, causal=causal, scale=0.3)
         for left, right in PADS:
             wide = pad(pad(scores, 3, left, right, math.nan), 2, left, right, math.nan)
-            mask = pad(torch.ones(1, length, dtype=torch.bool), 1, left, right, False)
+            mask = pad(seen, 1, left, right, False)
             ours = masked_softmax(wide, key_mask=mask, causal=causal, scale=0.3)
             ours = ours[:, :, left : left + length]
             assert_same_bits(ours[..., left : left + length], alone)
@@ -238,10 +252,10 @@ def test_32_softmax_padded_equals_alone(length: int, dtype: torch.dtype) -> None
 
 
 @pytest.mark.parametrize("queries", [1, 64])
-def test_31_repeated_runs_are_equal(queries: int) -> None:
+def test_31_repeated_runs_are_equal(queries: int, device: torch.device) -> None:
     torch.set_num_threads(2)
-    inputs = make_inputs(queries=queries, keys=130, padding="left", causal=True)
-    scores = torch.randn(2, 2, queries, 130)
+    inputs = make_inputs(queries=queries, keys=130, padding="left", causal=True, device=device)
+    scores = torch.randn(2, 2, queries, 130).to(device)
     first, weights = both(inputs), masked_softmax(scores, **inputs.masks.kwargs())
     torch.use_deterministic_algorithms(True)
     try:
@@ -255,15 +269,18 @@ def test_31_repeated_runs_are_equal(queries: int) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("queries", [1, 8, 9, 70])
-def test_01_fully_masked_rows_are_exactly_zero(queries: int, dtype: torch.dtype) -> None:
+def test_01_fully_masked_rows_are_exactly_zero(
+    queries: int, dtype: torch.dtype, device: torch.device
+) -> None:
+    lowest = torch.finfo(dtype).min
     nothing = {
-        "key_mask": torch.zeros(2, 70, dtype=torch.bool),
-        "bool": torch.zeros(queries, 70, dtype=torch.bool),
-        "-inf": torch.full((2, 1, 1, 70), -math.inf),
-        "finfo.min": torch.full((1, 1, queries, 70), torch.finfo(dtype).min, dtype=dtype),
+        "key_mask": torch.zeros(2, 70, dtype=torch.bool, device=device),
+        "bool": torch.zeros(queries, 70, dtype=torch.bool, device=device),
+        "-inf": torch.full((2, 1, 1, 70), -math.inf, device=device),
+        "finfo.min": torch.full((1, 1, queries, 70), lowest, dtype=dtype, device=device),
     }
-    inputs = make_inputs(queries=queries, keys=70, dtype=dtype)
-    scores = torch.randn(2, 2, queries, 70).to(dtype)
+    inputs = make_inputs(queries=queries, keys=70, dtype=dtype, device=device)
+    scores = torch.randn(2, 2, queries, 70).to(device, dtype)
     for name, mask in nothing.items():
         inputs.masks.key_mask = mask if name == "key_mask" else None
         inputs.masks.attn_mask = None if name == "key_mask" else mask

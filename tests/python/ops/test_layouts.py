@@ -57,8 +57,8 @@ LAYOUTS: tuple[Callable[[Tensor], Tensor], ...] = (
 )
 
 
-def full_inputs(dtype: torch.dtype, queries: int) -> Inputs:
-    inputs = make_inputs(
+def full_inputs(dtype: torch.dtype, queries: int, device: torch.device) -> Inputs:
+    return make_inputs(
         batch=3,
         heads=(4, 2),
         queries=queries,
@@ -69,17 +69,17 @@ def full_inputs(dtype: torch.dtype, queries: int) -> Inputs:
         attn="float32",
         attn_shape="BHQK",
         causal=True,
+        device=device,
     )
-    return inputs
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("queries", [1, 8, 33])
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
 def test_18_19_attention_layouts(
-    layout: Callable[[Tensor], Tensor], queries: int, dtype: torch.dtype
+    layout: Callable[[Tensor], Tensor], queries: int, dtype: torch.dtype, device: torch.device
 ) -> None:
-    inputs = full_inputs(dtype, queries)
+    inputs = full_inputs(dtype, queries, device)
     expected = inputs.call(masked_attention, return_logsumexp=True)
     mask = inputs.masks.attn_mask
     assert mask is not None
@@ -96,12 +96,11 @@ def test_18_19_attention_layouts(
 
 
 @pytest.mark.parametrize("queries", [1, 33])
-def test_18_boolean_mask_layouts(queries: int) -> None:
-    inputs = make_inputs(
-        batch=3, queries=queries, keys=70, attn="bool", attn_shape="BHQK", padding="holes"
-    )
+def test_18_boolean_mask_layouts(queries: int, device: torch.device) -> None:
+    masks = {"attn": "bool", "attn_shape": "BHQK", "padding": "holes"}
+    inputs = make_inputs(batch=3, queries=queries, keys=70, **masks, device=device)
     expected = inputs.call(masked_attention)
-    scores = torch.randn(3, 2, queries, 70)
+    scores = torch.randn(3, 2, queries, 70).to(device)
     weights = masked_softmax(scores, **inputs.masks.kwargs())
     mask, keys = inputs.masks.attn_mask, inputs.masks.key_mask
     assert mask is not None and keys is not None
@@ -123,9 +122,11 @@ def test_18_boolean_mask_layouts(queries: int) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
-def test_18_19_softmax_layouts(layout: Callable[[Tensor], Tensor], dtype: torch.dtype) -> None:
-    inputs = full_inputs(dtype, 33)
-    scores = torch.randn(3, 4, 33, 70).to(dtype)
+def test_18_19_softmax_layouts(
+    layout: Callable[[Tensor], Tensor], dtype: torch.dtype, device: torch.device
+) -> None:
+    inputs = full_inputs(dtype, 33, device)
+    scores = torch.randn(3, 4, 33, 70).to(device, dtype)
     expected = masked_softmax(scores, **inputs.masks.kwargs())
     mask = inputs.masks.attn_mask
     assert mask is not None
@@ -141,11 +142,10 @@ def test_18_19_softmax_layouts(layout: Callable[[Tensor], Tensor], dtype: torch.
 
 @pytest.mark.parametrize("queries", [1, 8, 33])
 @pytest.mark.parametrize("dim", [0, 1, 2, 3])
-def test_18_expanded_inputs(dim: int, queries: int) -> None:
+def test_18_expanded_inputs(dim: int, queries: int, device: torch.device) -> None:
     """Stride 0 in any dimension of any input."""
-    inputs = make_inputs(
-        batch=2, heads=(2, 2), queries=queries, keys=70, padding="left", attn="float32"
-    )
+    masks = {"padding": "left", "attn": "float32"}
+    inputs = make_inputs(batch=2, queries=queries, keys=70, **masks, device=device)
     for which in ("query", "key", "value"):
         tensors = dict(zip(("query", "key", "value"), inputs.tensors(), strict=True))
         view = tensors[which].narrow(dim, 0, 1).expand_as(tensors[which])
@@ -154,14 +154,15 @@ def test_18_expanded_inputs(dim: int, queries: int) -> None:
             tensors[which] = version
             results.append(masked_attention(**tensors, **inputs.masks.kwargs()))
         assert_same_bits(results[0], results[1], which)
-    scores = torch.randn(2, 2, queries, 70).narrow(dim, 0, 1).expand(2, 2, queries, 70)
+    scores = torch.randn(2, 2, queries, 70).to(device).narrow(dim, 0, 1).expand(2, 2, queries, 70)
     assert_same_bits(masked_softmax(scores), masked_softmax(scores.contiguous()))
 
 
-def test_18_expanded_key_mask() -> None:
-    row = torch.arange(70)[None] > 20
-    for mask in (row.expand(3, 70), torch.tensor([[True], [False], [True]]).expand(3, 70)):
-        inputs = make_inputs(batch=3, queries=20, keys=70)
+def test_18_expanded_key_mask(device: torch.device) -> None:
+    row = torch.arange(70, device=device)[None] > 20
+    column = torch.tensor([[True], [False], [True]], device=device)
+    for mask in (row.expand(3, 70), column.expand(3, 70)):
+        inputs = make_inputs(batch=3, queries=20, keys=70, device=device)
         assert_same_bits(
             inputs.call(masked_attention, key_mask=mask),
             inputs.call(masked_attention, key_mask=mask.contiguous()),
@@ -169,25 +170,25 @@ def test_18_expanded_key_mask() -> None:
 
 
 @pytest.mark.parametrize("queries", [3, 33])
-def test_18_views_of_one_fused_projection(queries: int) -> None:
+def test_18_views_of_one_fused_projection(queries: int, device: torch.device) -> None:
     """Query, key and value as GPT-2 cuts them from one [B, S, 3 * width] buffer."""
-    fused = torch.randn(2, queries, 3 * 64)
+    fused = torch.randn(2, queries, 3 * 64).to(device)
     parts = [t.view(2, queries, 4, 16).transpose(1, 2) for t in fused.split(64, dim=2)]
     expected = masked_attention(*(t.contiguous() for t in parts), causal=True)
     assert_same_bits(masked_attention(*parts, causal=True), expected)
 
 
 @pytest.mark.parametrize("queries", [1, 33])
-def test_18_key_and_value_are_the_same_tensor(queries: int) -> None:
-    inputs = make_inputs(queries=queries, keys=70)
+def test_18_key_and_value_are_the_same_tensor(queries: int, device: torch.device) -> None:
+    inputs = make_inputs(queries=queries, keys=70, device=device)
     out = masked_attention(inputs.query, inputs.key, inputs.key)
     assert_same_bits(out, masked_attention(inputs.query, inputs.key, inputs.key.clone()))
 
 
-def test_29_negative_view() -> None:
+def test_29_negative_view(device: torch.device) -> None:
     """A tensor that torch stores negated (the imaginary part of a conjugate) is resolved first."""
-    query = torch.complex(torch.zeros(1, 2, 9, 16), torch.randn(1, 2, 9, 16)).conj().imag
+    key, other = (torch.randn(1, 2, 9, 16).to(device) for _ in range(2))
+    query = torch.complex(torch.zeros_like(other), other).conj().imag
     assert query.is_neg()
-    key = torch.randn(1, 2, 9, 16)
     expected = masked_attention(query.resolve_neg().contiguous(), key, key)
     assert_same_bits(masked_attention(query, key, key), expected)

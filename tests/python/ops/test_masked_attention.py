@@ -18,8 +18,8 @@ from support.cases import (
     make_inputs,
     rotate,
 )
+from support.devices import MAX_CUDA_HEAD_DIM
 from support.oracle import Masks
-from torch.nn.functional import scaled_dot_product_attention
 
 from masked_attn import masked_attention
 
@@ -72,20 +72,22 @@ def test_28_float64(row: dict[str, Any], device: torch.device) -> None:
 
 @pytest.mark.parametrize("queries", [1, 8, 9, 40])
 @pytest.mark.parametrize("kv_dtype", [torch.bfloat16, torch.float16], ids=str)
-def test_float32_query_beside_half_keys(kv_dtype: torch.dtype, queries: int) -> None:
-    inputs = make_inputs(
-        queries=queries, keys=100, heads=(4, 2), dims=(64, 64), kv_dtype=kv_dtype, padding="left"
-    )
-    check(inputs)
+def test_float32_query_beside_half_keys(
+    kv_dtype: torch.dtype, queries: int, device: torch.device
+) -> None:
+    options = {"kv_dtype": kv_dtype, "padding": "left", "device": device}
+    check(make_inputs(queries=queries, keys=100, heads=(4, 2), dims=(64, 64), **options))
 
 
-def test_17_every_head_size_once() -> None:
-    """Each head size 1 to 256, and some beyond, on the few-query and the many-query path."""
+def test_17_every_head_size_once(device: torch.device) -> None:
+    """Each head size 1 to 256, on the CPU some beyond, on the few- and the many-query path."""
     failures = []
-    for dim in (*range(1, 257), 257, 300, 512):
+    beyond = (257, 300, 512) if device.type == "cpu" else ()
+    for dim in (*range(1, MAX_CUDA_HEAD_DIM + 1), *beyond):
+        sizes = {"heads": (4, 2), "keys": 11, "dims": (dim, dim)}
         for queries in (3, 11):
             try:
-                check(make_inputs(heads=(4, 2), queries=queries, keys=11, dims=(dim, dim)))
+                check(make_inputs(**sizes, queries=queries, device=device))
             except AssertionError as error:
                 failures.append(f"head_dim {dim}, {queries} queries: {error}")
     assert not failures, "\n".join(failures)
@@ -104,7 +106,7 @@ DIMS = rotate(
 
 
 @pytest.mark.parametrize("row", DIMS, ids=case_id)
-def test_value_size_differs_from_key_size(row: dict[str, Any]) -> None:
+def test_value_size_differs_from_key_size(row: dict[str, Any], device: torch.device) -> None:
     check(
         make_inputs(
             dtype=row["dtype"],
@@ -113,6 +115,7 @@ def test_value_size_differs_from_key_size(row: dict[str, Any]) -> None:
             keys=row["keys"],
             dims=(row["head_dim"], row["value_dim"]),
             padding="left",
+            device=device,
         )
     )
 
@@ -121,8 +124,11 @@ def test_value_size_differs_from_key_size(row: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "heads", [(1, 1), (8, 8), (8, 4), (8, 2), (8, 1), (12, 3), (7, 7), (25, 5)]
 )
-def test_grouped_heads_equal_repeated_heads(heads: tuple[int, int], queries: int) -> None:
-    inputs = make_inputs(heads=heads, queries=queries, keys=70, padding="left", causal=True)
+def test_grouped_heads_equal_repeated_heads(
+    heads: tuple[int, int], queries: int, device: torch.device
+) -> None:
+    masks = {"padding": "left", "causal": True}
+    inputs = make_inputs(heads=heads, queries=queries, keys=70, **masks, device=device)
     check(inputs)
     groups = heads[0] // heads[1]
     key, value = (t.repeat_interleave(groups, dim=1) for t in (inputs.key, inputs.value))
@@ -132,15 +138,18 @@ def test_grouped_heads_equal_repeated_heads(heads: tuple[int, int], queries: int
 
 @pytest.mark.parametrize("scale", [None, 1.0, 0.3, -0.5, 1e-3, 4.0])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_24_scales(dtype: torch.dtype, scale: float | None) -> None:
+def test_24_scales(dtype: torch.dtype, scale: float | None, device: torch.device) -> None:
     for queries in (2, 30):
-        check(make_inputs(queries=queries, keys=65, dtype=dtype, padding="holes"), scale)
+        options = {"dtype": dtype, "padding": "holes", "device": device}
+        check(make_inputs(queries=queries, keys=65, **options), scale)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("queries", [1, 20])
-def test_24_scale_zero_is_the_mean_of_the_visible_values(queries: int, dtype: torch.dtype) -> None:
-    inputs = make_inputs(queries=queries, keys=33, dtype=dtype, padding="left")
+def test_24_scale_zero_is_the_mean_of_the_visible_values(
+    queries: int, dtype: torch.dtype, device: torch.device
+) -> None:
+    inputs = make_inputs(queries=queries, keys=33, dtype=dtype, padding="left", device=device)
     check(inputs, 0.0)
     mask = inputs.masks.key_mask
     assert mask is not None
@@ -164,7 +173,7 @@ SDPA = rotate(
 
 
 @pytest.mark.parametrize("row", SDPA, ids=case_id)
-def test_equals_sdpa_where_both_mean_the_same(row: dict[str, Any]) -> None:
+def test_equals_sdpa_where_both_mean_the_same(row: dict[str, Any], device: torch.device) -> None:
     """No empty rows, -inf for masked, and causal spelled out when Q != K (SDPA aligns top left)."""
     dtype, keys = row["dtype"], row["queries"] + row["more_keys"]
     attn = str(dtype).removeprefix("torch.") if row["attn"] == "float32" else row["attn"]
@@ -175,6 +184,7 @@ def test_equals_sdpa_where_both_mean_the_same(row: dict[str, Any]) -> None:
         dims=(32, 32),
         attn=attn,
         attn_shape=row["attn_shape"],
+        device=device,
     )
     mask = inputs.masks.attn_mask
     if mask is not None:
@@ -182,6 +192,7 @@ def test_equals_sdpa_where_both_mean_the_same(row: dict[str, Any]) -> None:
         if mask.dtype != torch.bool:
             mask[mask <= torch.finfo(dtype).min] = float("-inf")
     position = torch.from_numpy(oracle.seen_by_position(row["queries"], keys, row["causal"]))
+    position = position.to(device)
     sdpa_mask = (
         position
         if mask is None
@@ -191,16 +202,16 @@ def test_equals_sdpa_where_both_mean_the_same(row: dict[str, Any]) -> None:
     )
     inputs.masks.causal = row["causal"]
     ours = inputs.call(masked_attention)
-    rival = scaled_dot_product_attention(*inputs.tensors(), attn_mask=sdpa_mask)
+    rival = oracle.torch_attention(*inputs.tensors(), attn_mask=sdpa_mask)
     truth, _ = oracle.attention(*inputs.tensors(), inputs.masks)
     assert_accurate(ours, truth, oracle.eager_attention(*inputs.tensors(), inputs.masks)[0])
     step = torch.finfo(dtype).eps
     torch.testing.assert_close(ours, rival, rtol=8 * step, atol=8 * step)
 
 
-def test_permuted_keys_with_their_mask_change_nothing() -> None:
-    inputs = make_inputs(queries=12, keys=100, padding="holes")
-    order = torch.randperm(100)
+def test_permuted_keys_with_their_mask_change_nothing(device: torch.device) -> None:
+    inputs = make_inputs(queries=12, keys=100, padding="holes", device=device)
+    order = torch.randperm(100).to(device)
     mask = inputs.masks.key_mask
     assert mask is not None
     shuffled = masked_attention(
@@ -209,9 +220,10 @@ def test_permuted_keys_with_their_mask_change_nothing() -> None:
     torch.testing.assert_close(shuffled, inputs.call(masked_attention))
 
 
-def test_a_constant_added_to_the_scores_changes_nothing() -> None:
-    inputs = make_inputs(queries=12, keys=100)
-    shifted = inputs.call(masked_attention, attn_mask=torch.full((1, 1, 12, 1), 20.0))
+def test_a_constant_added_to_the_scores_changes_nothing(device: torch.device) -> None:
+    inputs = make_inputs(queries=12, keys=100, device=device)
+    shift = torch.full((1, 1, 12, 1), 20.0, device=device)
+    shifted = inputs.call(masked_attention, attn_mask=shift)
     torch.testing.assert_close(shifted, inputs.call(masked_attention), rtol=1e-5, atol=1e-5)
 
 
@@ -219,10 +231,11 @@ def test_a_constant_added_to_the_scores_changes_nothing() -> None:
 @pytest.mark.parametrize("size", [30.0, 1e3, 3e4])
 @pytest.mark.parametrize("queries", [2, 40])
 def test_23_scores_beyond_the_range_of_float16(
-    queries: int, size: float, dtype: torch.dtype
+    queries: int, size: float, dtype: torch.dtype, device: torch.device
 ) -> None:
     """Products reach 1e9 and more: finite in float32, so the result must be finite."""
-    inputs = make_inputs(queries=queries, keys=70, dims=(64, 64), dtype=dtype, padding="left")
+    options = {"dtype": dtype, "device": device}
+    inputs = make_inputs(queries=queries, keys=70, dims=(64, 64), padding="left", **options)
     inputs.query = (inputs.query.clamp(-1.5, 1.5) * size).to(dtype)
     inputs.key = (inputs.key.clamp(-1.5, 1.5) * size).to(dtype)
     out, logsumexp = inputs.call(masked_attention, return_logsumexp=True)

@@ -59,11 +59,12 @@ def test_combination(row: dict[str, Any], device: torch.device) -> None:
 
 @pytest.mark.parametrize("shape", MASK_SHAPES)
 @pytest.mark.parametrize("kind", ["bool", *(str(d).removeprefix("torch.") for d in DTYPES)])
-def test_12_broadcast_forms_equal_the_expanded_mask(kind: str, shape: str) -> None:
+def test_12_broadcast_forms_equal_the_expanded_mask(
+    kind: str, shape: str, device: torch.device
+) -> None:
     for queries, keys in ((3, 70), (33, 33)):
-        inputs = make_inputs(
-            batch=2, heads=(4, 2), queries=queries, keys=keys, attn=kind, attn_shape=shape
-        )
+        options = {"attn": kind, "attn_shape": shape, "device": device}
+        inputs = make_inputs(heads=(4, 2), queries=queries, keys=keys, **options)
         check(inputs)
         mask = inputs.masks.attn_mask
         assert mask is not None
@@ -76,11 +77,11 @@ def test_12_broadcast_forms_equal_the_expanded_mask(kind: str, shape: str) -> No
 @pytest.mark.parametrize(
     ("queries", "keys"), [(1, 9), (9, 1), (8, 100), (100, 8), (65, 64), (64, 65)]
 )
-def test_causal_is_aligned_bottom_right(queries: int, keys: int) -> None:
+def test_causal_is_aligned_bottom_right(queries: int, keys: int, device: torch.device) -> None:
     """The last query sees the last key, whatever Q and K are."""
-    inputs = make_inputs(queries=queries, keys=keys, causal=True)
+    inputs = make_inputs(queries=queries, keys=keys, causal=True, device=device)
     check(inputs)
-    spelled_out = torch.from_numpy(oracle.seen_by_position(queries, keys, causal=True))
+    spelled_out = torch.from_numpy(oracle.seen_by_position(queries, keys, causal=True)).to(device)
     torch.testing.assert_close(
         inputs.call(masked_attention),
         inputs.call(masked_attention, causal=False, attn_mask=spelled_out),
@@ -90,20 +91,21 @@ def test_causal_is_aligned_bottom_right(queries: int, keys: int) -> None:
 
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("window", [1, 2, 7, 8, 9, 63, 64, 65, 1000])
-def test_windows(window: int, causal: bool) -> None:
+def test_windows(window: int, causal: bool, device: torch.device) -> None:
+    options = {"causal": causal, "window": window, "device": device}
     for queries, keys in ((130, 130), (4, 130), (130, 4)):
-        check(make_inputs(batch=1, queries=queries, keys=keys, causal=causal, window=window))
-        check(make_inputs(queries=queries, keys=keys, causal=causal, window=window, padding="left"))
+        check(make_inputs(batch=1, queries=queries, keys=keys, **options))
+        check(make_inputs(queries=queries, keys=keys, padding="left", **options))
 
 
-def test_11_true_means_visible_everywhere() -> None:
+def test_11_true_means_visible_everywhere(device: torch.device) -> None:
     """Only key 0 may be seen: the result is value 0, not the mean of the others."""
-    inputs = make_inputs(batch=1, heads=(1, 1), queries=2, keys=4)
-    only_first = torch.tensor([True, False, False, False])
+    inputs = make_inputs(batch=1, heads=(1, 1), queries=2, keys=4, device=device)
+    only_first = torch.tensor([True, False, False, False], device=device)
     first = inputs.value[:, :, :1].expand(1, 1, 2, 16)
     assert_same_bits(inputs.call(masked_attention, key_mask=only_first[None]), first)
     assert_same_bits(inputs.call(masked_attention, attn_mask=only_first.expand(2, 4)), first)
-    weights = masked_softmax(torch.randn(1, 1, 2, 4), key_mask=only_first[None])
+    weights = masked_softmax(torch.randn(1, 1, 2, 4).to(device), key_mask=only_first[None])
     assert_same_bits(weights, only_first.float().expand(1, 1, 2, 4))
 
 
@@ -111,10 +113,11 @@ def test_11_true_means_visible_everywhere() -> None:
 @pytest.mark.parametrize("first_live", [1, 63, 64, 65, 128, 200, 319])
 @pytest.mark.parametrize("queries", [2, 40])
 def test_02_masked_tiles_before_between_and_after(
-    queries: int, first_live: int, dtype: torch.dtype
+    queries: int, first_live: int, dtype: torch.dtype, device: torch.device
 ) -> None:
-    inputs = make_inputs(batch=3, heads=(1, 1), queries=queries, keys=320, dtype=dtype)
-    mask = torch.zeros(3, 320, dtype=torch.bool)
+    options = {"dtype": dtype, "device": device}
+    inputs = make_inputs(batch=3, heads=(1, 1), queries=queries, keys=320, **options)
+    mask = torch.zeros(3, 320, dtype=torch.bool, device=device)
     mask[0, first_live:] = True
     mask[1, : 320 - first_live] = True
     mask[2, 0] = mask[2, first_live] = True
@@ -144,12 +147,12 @@ SMALL = st.integers(1, 20)
     seed=st.integers(0, 2**16),
 )
 def test_any_combination(
-    visible: list[bool], use_key_mask: bool, garbage: float, **options: Any
+    device: torch.device, visible: list[bool], use_key_mask: bool, garbage: float, **options: Any
 ) -> None:
     """Any mask, and anything at all in keys and values that no query may see."""
-    inputs = make_inputs(**options)
+    inputs = make_inputs(**options, device=device)
     if use_key_mask:
-        mask = torch.tensor(visible).view(2, 80)[:, : options["keys"]].contiguous()
+        mask = torch.tensor(visible, device=device).view(2, 80)[:, : options["keys"]].contiguous()
         inputs.masks.key_mask = mask
         for tensor in (inputs.key, inputs.value):
             tensor.masked_fill_(~mask[:, None, :, None], garbage)

@@ -9,7 +9,6 @@ import pytest
 import torch
 from support.cached import make_step
 from support.cases import DTYPES, Inputs, make_inputs
-from support.oracle import Masks
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import masked_attn
@@ -32,24 +31,25 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_41_opcheck_attention(variant: str) -> None:
-    inputs = attention_inputs(**VARIANTS[variant])
+def test_41_opcheck_attention(variant: str, device: torch.device) -> None:
+    inputs = attention_inputs(**VARIANTS[variant], device=device)
     for op in (ops.masked_attention.default, ops._masked_attention_forward.default):
         torch.library.opcheck(op, inputs.tensors(), {**inputs.masks.kwargs(), "scale": 0.5})
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_41_opcheck_softmax(variant: str) -> None:
-    inputs = attention_inputs(**VARIANTS[variant])
-    scores = torch.randn(2, 4, 5, 9, dtype=inputs.query.dtype)
+def test_41_opcheck_softmax(variant: str, device: torch.device) -> None:
+    inputs = attention_inputs(**VARIANTS[variant], device=device)
+    scores = torch.randn(2, 4, 5, 9).to(device, inputs.query.dtype)
     torch.library.opcheck(
         ops.masked_softmax.default, (scores,), {**inputs.masks.kwargs(), "scale": 2.0}
     )
 
 
 @pytest.mark.parametrize("query_length", [None, 1, 7])
-def test_41_opcheck_expand_mask(query_length: int | None) -> None:
+def test_41_opcheck_expand_mask(query_length: int | None, device: torch.device) -> None:
     for mask in (torch.tensor([[0, 1, 1]]), torch.rand(2, 9) < 0.5):
+        mask = mask.to(device)
         kwargs = {
             "dtype": torch.float16,
             "query_length": query_length,
@@ -62,9 +62,12 @@ def test_41_opcheck_expand_mask(query_length: int | None) -> None:
 
 @pytest.mark.parametrize("cache_dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("queries", [1, 9])
-def test_41_opcheck_cached_attention(queries: int, cache_dtype: torch.dtype) -> None:
-    step = make_step(queries=queries, position=6, capacity=20, cache_dtype=cache_dtype, garbage=0.0)
-    mask = torch.ones(2, 20, dtype=torch.bool)
+def test_41_opcheck_cached_attention(
+    queries: int, cache_dtype: torch.dtype, device: torch.device
+) -> None:
+    options = {"queries": queries, "cache_dtype": cache_dtype, "garbage": 0.0}
+    step = make_step(position=6, capacity=20, **options, device=device)
+    mask = torch.ones(2, 20, dtype=torch.bool, device=device)
     torch.library.opcheck(
         ops.cached_attention.default,
         step.tensors(),
@@ -73,14 +76,18 @@ def test_41_opcheck_cached_attention(queries: int, cache_dtype: torch.dtype) -> 
     torch.library.opcheck(
         ops.cached_attention.device,
         step.tensors(),
-        {"position": torch.tensor(6), "key_mask": mask, "scale": 0.5},
+        {"position": torch.tensor(6, device=device), "key_mask": mask, "scale": 0.5},
     )
 
 
-def every_call() -> dict[str, tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]]:
-    inputs = attention_inputs(padding="left", attn="bool", causal=True, dtype=torch.bfloat16)
-    step = make_step(queries=2, position=6, capacity=20, heads=(4, 2), dims=(8, 12), garbage=0.0)
-    masks, scores = inputs.masks.kwargs(), torch.randn(2, 4, 5, 9).bfloat16()
+def every_call(
+    device: torch.device,
+) -> dict[str, tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]]:
+    options = {"padding": "left", "attn": "bool", "causal": True, "dtype": torch.bfloat16}
+    inputs = attention_inputs(**options, device=device)
+    sizes = {"queries": 2, "position": 6, "capacity": 20, "heads": (4, 2), "dims": (8, 12)}
+    step = make_step(**sizes, garbage=0.0, device=device)
+    masks, scores = inputs.masks.kwargs(), torch.randn(2, 4, 5, 9).to(device, torch.bfloat16)
     attention = (masked_attn.masked_attention, inputs.tensors())
     cached = (masked_attn.cached_attention, step.tensors())
     return {
@@ -89,14 +96,14 @@ def every_call() -> dict[str, tuple[Callable[..., Any], tuple[Any, ...], dict[st
         "masked_softmax": (masked_attn.masked_softmax, (scores,), masks),
         "expand_mask": (masked_attn.expand_mask, (masks["key_mask"],), {"dtype": torch.float16}),
         "cached_attention": (*cached, {"position": 6}),
-        "position on the device": (*cached, {"position": torch.tensor(6)}),
+        "position on the device": (*cached, {"position": torch.tensor(6, device=device)}),
     }
 
 
-@pytest.mark.parametrize("name", list(every_call()))
-def test_29_fake_and_meta_tensors_describe_the_result(name: str) -> None:
+@pytest.mark.parametrize("name", list(every_call(torch.device("cpu"))))
+def test_29_fake_and_meta_tensors_describe_the_result(name: str, device: torch.device) -> None:
     """Shape, dtype and strides without a kernel."""
-    op, args, kwargs = every_call()[name]
+    op, args, kwargs = every_call(device)[name]
     real = tuple_of(op(*args, **kwargs))
     with FakeTensorMode(allow_non_fake_inputs=False) as mode:
         fake_args, fake_kwargs = torch.utils._pytree.tree_map_only(
@@ -108,8 +115,8 @@ def test_29_fake_and_meta_tensors_describe_the_result(name: str) -> None:
     )
     meta = tuple_of(op(*meta_args, **meta_kwargs))
     for expected, *others in zip(real, fake, meta, strict=True):
-        for other, device in zip(others, ("cpu", "meta"), strict=True):
-            assert other.device.type == device
+        for other, where in zip(others, (device.type, "meta"), strict=True):
+            assert other.device.type == where
             assert other.dtype == expected.dtype
             assert other.shape == expected.shape
             assert other.stride() == expected.stride()
@@ -119,16 +126,16 @@ def tuple_of(result: Any) -> tuple[torch.Tensor, ...]:
     return result if isinstance(result, tuple) else (result,)
 
 
-def test_29_checks_hold_on_meta_tensors() -> None:
-    inputs = attention_inputs(dtype=torch.float32)
+def test_29_checks_hold_on_meta_tensors(device: torch.device) -> None:
+    inputs = attention_inputs(dtype=torch.float32, device=device)
     query, key, value = (t.to("meta") for t in inputs.tensors())
     mask = torch.ones(2, 8, dtype=torch.bool, device="meta")
     with pytest.raises(RuntimeError, match=r"masked_attention: key_mask .*\[2, 9\].*\[2, 8\]"):
         masked_attn.masked_attention(query, key, value, key_mask=mask)
 
 
-def test_29_vmap_is_right_or_refused() -> None:
-    inputs = attention_inputs()
+def test_29_vmap_is_right_or_refused(device: torch.device) -> None:
+    inputs = attention_inputs(device=device)
     stacked = [torch.stack([t, t + 1]) for t in inputs.tensors()]
     expected = [masked_attn.masked_attention(*(t[i] for t in stacked)) for i in range(2)]
     try:
@@ -139,9 +146,9 @@ def test_29_vmap_is_right_or_refused() -> None:
 
 
 @pytest.mark.parametrize("name", ["masked_attention", "masked_softmax"])
-def test_29_forward_mode_gradients_are_refused(name: str) -> None:
+def test_29_forward_mode_gradients_are_refused(name: str, device: torch.device) -> None:
     """A tangent must not be lost without a word."""
-    x = torch.randn(1, 1, 4, 4)
+    x = torch.randn(1, 1, 4, 4).to(device)
     count = 3 if name == "masked_attention" else 1
     with pytest.raises(RuntimeError):
         torch.func.jvp(lambda t: getattr(masked_attn, name)(*[t] * count), (x,), (x,))
@@ -169,9 +176,9 @@ def test_schemas_are_the_documented_ones() -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_27_no_grad_and_inference_mode(dtype: torch.dtype) -> None:
+def test_27_no_grad_and_inference_mode(dtype: torch.dtype, device: torch.device) -> None:
     """The same bits in every mode, on inference tensors too, and nothing is kept for a gradient."""
-    inputs = attention_inputs(padding="left", dtype=dtype)
+    inputs = attention_inputs(padding="left", dtype=dtype, device=device)
     expected = inputs.call(masked_attn.masked_attention)
     for mode in (torch.no_grad, torch.inference_mode):
         with mode():
@@ -179,9 +186,9 @@ def test_27_no_grad_and_inference_mode(dtype: torch.dtype) -> None:
             ours = copies.call(masked_attn.masked_attention)
             assert ours.is_inference() == (mode is torch.inference_mode)
             assert torch.equal(ours, expected) and not ours.requires_grad
-            masked_attn.masked_softmax(torch.randn(2, 2, 3, 3), causal=True)
-            masked_attn.expand_mask(torch.ones(2, 3), dtype=dtype)
-            step = make_step(queries=2, dtype=dtype, masks=Masks())
+            masked_attn.masked_softmax(torch.randn(2, 2, 3, 3, device=device), causal=True)
+            masked_attn.expand_mask(torch.ones(2, 3, device=device), dtype=dtype)
+            step = make_step(queries=2, dtype=dtype, device=device)
             written = step.written()
             step.call()
             assert torch.equal(step.key_cache.nan_to_num(), written[0].nan_to_num())

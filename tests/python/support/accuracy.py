@@ -85,6 +85,7 @@ def assert_same_bits(ours: Tensor, expected: Tensor, name: str = "result") -> No
     """Equal dtype, shape and every bit (the sign of zero too; any NaN equals any NaN)."""
     assert ours.dtype == expected.dtype, f"{name}: {ours.dtype}, expected {expected.dtype}"
     assert ours.shape == expected.shape, f"{name}: {ours.shape}, expected {expected.shape}"
+    expected = expected.to(ours.device)
     as_int = _INT_OF_SIZE[ours.element_size()]
     differs = ours.contiguous().view(as_int) != expected.contiguous().view(as_int)
     differs &= ~(ours.isnan() & expected.isnan())

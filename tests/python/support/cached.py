@@ -79,7 +79,9 @@ def stretch(mask: Tensor | None, end: int, capacity: int) -> Tensor | None:
 
 
 def copy_strided(tensor: Tensor) -> Tensor:
-    copy = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype)
+    copy = torch.empty_strided(
+        tensor.shape, tensor.stride(), dtype=tensor.dtype, device=tensor.device
+    )
     return copy.copy_(tensor)
 
 
@@ -95,9 +97,10 @@ def make_step(
     cache_dtype: torch.dtype | None = None,
     masks: Masks | None = None,
     garbage: float = math.nan,
+    device: torch.device | str = "cpu",
     seed: int = 0,
 ) -> Step:
-    """Filled slots ~ N(0, 1); slots not yet written hold ``garbage``."""
+    """Filled slots ~ N(0, 1); slots not yet written hold ``garbage``. Masks are moved."""
     torch.manual_seed(seed)
     capacity = position + queries + 5 if capacity is None else capacity
     cache_dtype = cache_dtype or dtype
@@ -105,10 +108,10 @@ def make_step(
     for dim in dims:
         cache = torch.randn(batch, heads[1], capacity, dim).to(cache_dtype)
         cache[:, :, position:] = garbage
-        caches.append(cache)
-        news.append(torch.randn(batch, heads[1], queries, dim).to(dtype))
-    query = torch.randn(batch, heads[0], queries, dims[0]).to(dtype)
-    return Step(query, *news, *caches, position, masks or Masks())
+        caches.append(cache.to(device))
+        news.append(torch.randn(batch, heads[1], queries, dim).to(device, dtype))
+    query = torch.randn(batch, heads[0], queries, dims[0]).to(device, dtype)
+    return Step(query, *news, *caches, position, (masks or Masks()).to(device))
 
 
 def check_step(step: Step, scale: float | None = None) -> Tensor:

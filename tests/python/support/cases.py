@@ -42,13 +42,14 @@ def _short(value: Any) -> str:
     return str(value).replace("torch.", "")
 
 
-def key_mask(kind: str, batch: int, keys: int) -> Tensor | None:
+def key_mask(kind: str, batch: int, keys: int, device: torch.device | str = "cpu") -> Tensor | None:
     """bool [B, K] by name; the length of the visible part differs from row to row."""
     if kind == "none":
         return None
     slots = torch.arange(keys)
     rows = [_key_mask_row(kind, row, slots) for row in range(batch)]
-    return torch.stack(rows) if rows else torch.zeros(0, keys, dtype=torch.bool)
+    mask = torch.stack(rows) if rows else torch.zeros(0, keys, dtype=torch.bool)
+    return mask.to(device)
 
 
 def _key_mask_row(kind: str, row: int, slots: Tensor) -> Tensor:
@@ -127,11 +128,5 @@ def make_inputs(
     key = torch.randn(batch, heads[1], keys, dims[0]).to(device, kv_dtype)
     value = torch.randn(batch, heads[1], keys, dims[1]).to(device, kv_dtype)
     bias = attn_mask(attn, mask_shape(attn_shape, batch, heads[0], queries, keys))
-    mask = key_mask(padding, batch, keys)
-    masks = Masks(
-        key_mask=None if mask is None else mask.to(device),
-        attn_mask=None if bias is None else bias.to(device),
-        causal=causal,
-        window=window,
-    )
-    return Inputs(query, key, value, masks)
+    masks = Masks(key_mask(padding, batch, keys), bias, causal, window)
+    return Inputs(query, key, value, masks.to(device))

@@ -7,12 +7,14 @@ write it in torch, in the dtype under test: the yardstick of the accuracy criter
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import scaled_dot_product_attention
 
 
 @dataclass
@@ -33,6 +35,12 @@ class Masks:
             "window": self.window,
             **self.extra,
         }
+
+    def to(self, device: torch.device | str) -> Masks:
+        key_mask, attn_mask = (
+            None if mask is None else mask.to(device) for mask in (self.key_mask, self.attn_mask)
+        )
+        return replace(self, key_mask=key_mask, attn_mask=attn_mask)
 
 
 def to_numpy(tensor: Tensor, dtype: type = np.float64) -> np.ndarray:
@@ -147,6 +155,14 @@ def eager_attention(
         scale = query.shape[3] ** -0.5 if query.shape[3] else 1.0
     weights, logsumexp = _eager_weights((query * scale) @ key.transpose(2, 3), masks)
     return weights @ value.nan_to_num(0.0, 0.0, 0.0), logsumexp
+
+
+def torch_attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor) -> Tensor:
+    """torch's fused operator; on CUDA its plain formula, as others round float32 to fewer bits."""
+    if not query.is_cuda:
+        return scaled_dot_product_attention(query, key, value, attn_mask=attn_mask)
+    with sdpa_kernel(SDPBackend.MATH):
+        return scaled_dot_product_attention(query, key, value, attn_mask=attn_mask)
 
 
 def _eager_weights(scores: Tensor, masks: Masks) -> tuple[Tensor, Tensor]:

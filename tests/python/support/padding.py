@@ -33,15 +33,16 @@ def make_row(
     dims: tuple[int, int] = (16, 16),
     dtype: torch.dtype = torch.float32,
     bias: bool = False,
+    device: torch.device | str = "cpu",
     seed: int = 0,
 ) -> Row:
     torch.manual_seed(1000 * seed + length)
     queries = length if queries is None else queries
     return Row(
-        torch.randn(1, heads[0], queries, dims[0]).to(dtype),
-        torch.randn(1, heads[1], length, dims[0]).to(dtype),
-        torch.randn(1, heads[1], length, dims[1]).to(dtype),
-        torch.randn(1, heads[0], queries, length).to(dtype) if bias else None,
+        torch.randn(1, heads[0], queries, dims[0]).to(device, dtype),
+        torch.randn(1, heads[1], length, dims[0]).to(device, dtype),
+        torch.randn(1, heads[1], length, dims[1]).to(device, dtype),
+        torch.randn(1, heads[0], queries, length).to(device, dtype) if bias else None,
     )
 
 
@@ -71,7 +72,7 @@ def padded(
     if bias is not None:
         bias = pad(bias, 3, left, right, 0.0)
         bias = pad(bias, 2, left, right, 0.0) if self_attention else bias
-    mask = torch.zeros(1, left + length + right, dtype=torch.bool)
+    mask = torch.zeros(1, left + length + right, dtype=torch.bool, device=row.key.device)
     mask[:, left : left + length] = True
     return Inputs(
         query,
