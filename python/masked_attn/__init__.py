@@ -20,10 +20,11 @@ from .functional import (  # noqa: E402
     masked_attention,
     masked_softmax,
 )
+from .merging import merge_attention  # noqa: E402
 from .modules import MaskedSelfAttention  # noqa: E402
 
 if TYPE_CHECKING:
-    from .integrations import KVCache, patch, patched, register_attention, unpatch
+    from .integrations import KVCache, patch, patched, register_attention, report, unpatch
 
 __version__: str = _C.build_info()["version"]
 
@@ -36,14 +37,18 @@ __all__ = [
     "masked_attention",
     "masked_softmax",
     "masks",
+    "merge_attention",
     "patch",
     "patched",
     "reference",
     "register_attention",
+    "report",
     "unpatch",
 ]
 
-_NEED_TRANSFORMERS = frozenset({"KVCache", "patch", "patched", "register_attention", "unpatch"})
+_NEED_TRANSFORMERS = frozenset(
+    {"KVCache", "patch", "patched", "register_attention", "report", "unpatch"}
+)
 
 
 def __getattr__(name: str) -> Any:

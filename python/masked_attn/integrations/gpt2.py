@@ -46,18 +46,28 @@ class MaskedGPT2Attention(GPT2Attention):
         replaced = attention_mask is None or attention_mask.numel() > 0
         if masked_attn_plan is None or replaced:
             if masked_attn_plan is not None:
-                masked_attn_plan.paths[self.layer_idx] = STOCK
-            stock = super().forward
-            out, weights = stock(hidden_states, past_key_values, attention_mask, *args, **kwargs)
-            return out, weights
-        query, key, value = self._heads(hidden_states)
+                masked_attn_plan.left_to_stock(self.layer_idx, "its mask was replaced")
+            inputs = (hidden_states, past_key_values, attention_mask, *args)
+            return self.stock_forward(*inputs, **kwargs)
+        query, key, value = self._heads(self.c_attn(hidden_states))
         out, weights = self._attend(query, key, value, past_key_values, masked_attn_plan)
-        out = out.transpose(1, 2).reshape(hidden_states.shape)
-        return self.resid_dropout(self.c_proj(out)), weights
+        return self._project(out, hidden_states), weights
 
-    def _heads(self, hidden_states: Tensor) -> tuple[Tensor, ...]:
-        parts = self.c_attn(hidden_states).split(self.split_size, dim=2)
+    def stock_forward(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
+        """``forward`` of ``GPT2Attention``."""
+        out, weights = super().forward(*args, **kwargs)
+        return out, weights
+
+    def _heads(self, projected: Tensor) -> tuple[Tensor, ...]:
+        """``[batch, tokens, n * embed]`` as ``n`` views ``[batch, heads, tokens, head_dim]``."""
+        parts = projected.split(self.split_size, dim=2)
         return tuple(p.unflatten(2, (-1, self.head_dim)).transpose(1, 2) for p in parts)
+
+    def _project(self, out: Tensor, hidden_states: Tensor) -> Tensor:
+        """Merge the heads of ``out`` and give it the shape of ``hidden_states``."""
+        merged = out.transpose(1, 2).reshape(hidden_states.shape)
+        projected: Tensor = self.resid_dropout(self.c_proj(merged))
+        return projected
 
     def _attend(
         self,
@@ -69,10 +79,9 @@ class MaskedGPT2Attention(GPT2Attention):
     ) -> tuple[Tensor, Tensor | None]:
         """``[batch, heads, queries, head_dim]``, and the weights if they are asked for."""
         seen, cache = plan.seen, self_attention_cache(past_key_values)
-        textbook = plan.output_attentions or not plan.fused
         grad = wants_grad(query) or _cache_wants_grad(cache, self.layer_idx)
-        dropout = self.attn_dropout.p if self.training else 0.0
-        plain = not textbook and not grad and dropout == 0.0
+        drops = self.training and self.attn_dropout.p > 0.0
+        plain = not plan.textbook and not grad and not drops
         # cached_attention is always causal; one query sees every key either way.
         causal = seen.causal or query.shape[2] == 1
         in_place = self._in_place(query, key, value, cache, plan) if plain and causal else None
@@ -86,16 +95,33 @@ class MaskedGPT2Attention(GPT2Attention):
         if cache is not None:
             key, value = cache.update(key, value, self.layer_idx)
         key, value = key[:, :, : seen.keys], value[:, :, : seen.keys]
-        if textbook:
-            plan.paths[self.layer_idx] = "textbook"
+        path, out, weights = self._over(query, key, value, seen, plan, grad=grad)
+        plan.paths[self.layer_idx] = path
+        if path == STOCK:
+            plan.left_to_stock(self.layer_idx, "gradients are recorded inside the layers")
+        return out, weights
+
+    def _over(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        seen: Visibility,
+        plan: AttentionPlan,
+        *,
+        grad: bool,
+    ) -> tuple[str, Tensor, Tensor | None]:
+        """Attention over keys that are all there: the path, the result, and perhaps the weights."""
+        dropout = self.attn_dropout.p if self.training else 0.0
+        if plan.textbook:
             upcast = self.reorder_and_upcast_attn
-            return textbook_attention(
+            out, weights = textbook_attention(
                 query, key, value, seen, scale=self.scaling, dropout=dropout, upcast=upcast
             )
-        if plain:
-            plan.paths[self.layer_idx] = "masked_attention"
-            return masked_attention(query, key, value, scale=self.scaling, **seen.arguments()), None
-        plan.paths[self.layer_idx] = STOCK
+            return "textbook", out, weights
+        if not grad and dropout == 0.0:
+            out = masked_attention(query, key, value, scale=self.scaling, **seen.arguments())
+            return "masked_attention", out, None
         out, _ = sdpa_attention_forward(
             self,
             query,
@@ -106,7 +132,7 @@ class MaskedGPT2Attention(GPT2Attention):
             scaling=self.scaling,
             is_causal=seen.causal,
         )
-        return out.transpose(1, 2), None
+        return STOCK, out.transpose(1, 2), None
 
     def _in_place(
         self,

@@ -10,7 +10,14 @@ from typing import Any
 from torch import nn
 from transformers.models.gpt2.modeling_gpt2 import GPT2Attention, GPT2Block, GPT2Model
 
-__all__ = ["blocks_of", "forward_slot", "hand_over_forward", "mask_reader", "require_own_block"]
+__all__ = [
+    "attentions_of",
+    "blocks_of",
+    "forward_slot",
+    "hand_over_forward",
+    "mask_reader",
+    "require_own_block",
+]
 
 
 def blocks_of(transformer: GPT2Model) -> list[GPT2Block]:
@@ -19,6 +26,13 @@ def blocks_of(transformer: GPT2Model) -> list[GPT2Block]:
         next((module for module in layer.modules() if isinstance(module, GPT2Block)), layer)
         for layer in transformer.h
     ]
+
+
+def attentions_of(block: nn.Module) -> dict[str, nn.Module]:
+    """Self-attention and, if there is one, cross attention, by the names of their attributes."""
+    held = block._modules
+    names = ("attn", "crossattention")
+    return {name: module for name in names if (module := held.get(name)) is not None}
 
 
 def forward_slot(module: nn.Module) -> str:
@@ -43,14 +57,16 @@ def require_own_block(layer: Any, number: int) -> None:
     refused = f"cannot patch layer {number}"
     if not isinstance(layer, GPT2Block):
         raise TypeError(f"{refused}: it is wrapped in {type(layer).__name__}; unwrap it first")
-    kind = type(layer.attn)
-    if kind is not GPT2Attention:
-        raise TypeError(f"{refused}: attention of class {kind.__name__}")
-    if kind.forward.__module__ != kind.__module__:
-        raise TypeError(f"{refused}: GPT2Attention.forward was replaced by {_name(kind.forward)}")
-    if not _runs_own_forward(layer.attn):
-        by = _name(layer.attn.__dict__[forward_slot(layer.attn)])
-        raise TypeError(f"{refused}: forward of its attention was replaced by {by}")
+    for name, attention in attentions_of(layer).items():
+        kind = type(attention)
+        if kind is not GPT2Attention:
+            raise TypeError(f"{refused}: {name} is of class {kind.__name__}")
+        if kind.forward.__module__ != kind.__module__:
+            by = _name(kind.forward)
+            raise TypeError(f"{refused}: GPT2Attention.forward was replaced by {by}")
+        if not _runs_own_forward(attention):
+            by = _name(attention.__dict__[forward_slot(attention)])
+            raise TypeError(f"{refused}: forward of its {name} was replaced by {by}")
 
 
 def mask_reader(transformer: GPT2Model) -> str | None:
@@ -61,15 +77,17 @@ def mask_reader(transformer: GPT2Model) -> str | None:
     for number, block in enumerate(transformer.h):
         if not isinstance(block, GPT2Block):
             return f"block {number} is wrapped in {type(block).__name__}"
-        attention = block.attn
         if block._forward_pre_hooks:
             return f"a forward pre-hook on block {number}"
-        if attention._forward_pre_hooks_with_kwargs or attention._forward_hooks_with_kwargs:
-            return f"a hook with_kwargs on attn of block {number}"
-        if not (_only_moves(block) and _only_moves(attention)):
-            return f"a hook on top of accelerate in block {number}"
-        if not (_runs_own_forward(block) and _runs_own_forward(attention)):
-            return f"forward was replaced in block {number}"
+        attentions = attentions_of(block)
+        for name, module in attentions.items():
+            if module._forward_pre_hooks_with_kwargs or module._forward_hooks_with_kwargs:
+                return f"a hook with_kwargs on {name} of block {number}"
+        for module in (block, *attentions.values()):
+            if not _only_moves(module):
+                return f"a hook on top of accelerate in block {number}"
+            if not _runs_own_forward(module):
+                return f"forward was replaced in block {number}"
     return None
 
 

@@ -7,111 +7,30 @@ stay as they are, so copies, pickles and checkpoints work and other models notic
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
-from transformers import GenerationMixin, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.models.gpt2.modeling_gpt2 import GPT2Attention, GPT2Model
 
-from .cache import KVCache
 from .finding import generators_inside, gpt2_inside
+from .forward import CLASSES, PatchedForward, require_our_layers
+from .generation import PREPARE, PatchedCachePreparation
 from .gpt2 import MaskedGPT2Attention
-from .neighbours import blocks_of, forward_slot, hand_over_forward, require_own_block
-from .plan import STOCK, LeftToStock, make_plan
+from .neighbours import (
+    attentions_of,
+    blocks_of,
+    forward_slot,
+    hand_over_forward,
+    require_own_block,
+)
 from .versions import require_parameters
 
-__all__ = ["patch", "patched", "paths", "unpatch"]
+__all__ = ["patch", "patch_of", "patched", "paths", "unpatch"]
 
 Model = TypeVar("Model", bound=torch.nn.Module)
-
-_PREPARE = "_prepare_cache_for_generation"
-
-
-class PatchedForward:
-    """``forward`` of a patched ``GPT2Model``: makes the plan and keeps what ``unpatch`` needs."""
-
-    def __init__(
-        self, model: GPT2Model, originals: list[GPT2Attention], previous: Any, fused: bool
-    ) -> None:
-        self.model = model
-        self.originals = originals
-        self.previous = previous
-        self.fused = fused
-        self.paths: dict[int, str] = {}
-        parameters = inspect.signature(GPT2Model.forward).parameters.values()
-        self.names = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD][1:]
-
-    @property
-    def __signature__(self) -> inspect.Signature:
-        return inspect.signature(type(self.model).forward.__get__(self.model))
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        named = dict(zip(self.names, args, strict=False))
-        if len(named) < len(args) or named.keys() & kwargs.keys():
-            return self._stock(*args, **kwargs)  # raises TypeError
-        arguments = {**named, **kwargs}
-        try:
-            plan = make_plan(self.model, arguments, self.fused, self.paths)
-        except LeftToStock:
-            self.paths.update(dict.fromkeys(range(len(self.originals)), STOCK))
-            return self._stock(*args, **kwargs)
-        _require_our_layers(self.model)
-        self._warn_of_padding(arguments)
-        # A 4-D mask is passed on untouched, so no layer and no mask function expands anything.
-        arguments["attention_mask"] = torch.empty(0, 0, 0, 0)
-        return self._stock(**arguments, masked_attn_plan=plan)
-
-    def _stock(self, *args: Any, **kwargs: Any) -> Any:
-        if self.previous is not None:
-            return self.previous(*args, **kwargs)
-        return type(self.model).forward(self.model, *args, **kwargs)
-
-    def _warn_of_padding(self, arguments: dict[str, Any]) -> None:
-        """Without a mask stock code looks for pad tokens at every step: the prompt is enough.
-
-        Only where looking does not wait for a device.
-        """
-        ids, cache = arguments.get("input_ids"), arguments.get("past_key_values")
-        if ids is None or ids.device.type != "cpu" or arguments.get("attention_mask") is not None:
-            return
-        if cache is None or not cache.get_seq_length():
-            self.model.warn_if_padding_and_no_attention_mask(ids, None)
-
-
-class PatchedCachePreparation:
-    """``_prepare_cache_for_generation`` of a patched model: a ``KVCache`` unless told otherwise."""
-
-    def __init__(self, model: PreTrainedModel, previous: Any) -> None:
-        self.model = model
-        self.previous = previous
-
-    def __call__(
-        self,
-        generation_config: Any,
-        model_kwargs: dict[str, Any],
-        generation_mode: Any,
-        batch_size: int,
-        max_cache_length: int,
-    ) -> Any:
-        config = self.model.config
-        stock = (
-            model_kwargs.get("past_key_values") is not None
-            or generation_config.use_cache is False
-            or generation_config.cache_implementation is not None
-            or getattr(config, "add_cross_attention", False)
-            or getattr(config, "is_encoder_decoder", False)
-        )
-        if stock:
-            original = self.previous or getattr(type(self.model), _PREPARE).__get__(self.model)
-            return original(
-                generation_config, model_kwargs, generation_mode, batch_size, max_cache_length
-            )
-        limit = min(max_cache_length, config.max_position_embeddings)
-        model_kwargs["past_key_values"] = KVCache(max_length=max(limit, 1))
-        return None
 
 
 def patch(model: Model, *, fused: bool = True) -> Model:
@@ -139,16 +58,16 @@ def patch(model: Model, *, fused: bool = True) -> Model:
         True
     """
     transformer = gpt2_inside(model)
-    current = _patch_of(transformer)
+    current = patch_of(transformer)
     if current is not None:
-        _require_our_layers(transformer)
+        require_our_layers(transformer)
         current.fused = fused
     else:
         _replace_attention(transformer, fused)
     for generator in generators_inside(model):
-        previous = generator.__dict__.get(_PREPARE)
+        previous = generator.__dict__.get(PREPARE)
         if not isinstance(previous, PatchedCachePreparation):
-            generator.__dict__[_PREPARE] = PatchedCachePreparation(generator, previous)
+            generator.__dict__[PREPARE] = PatchedCachePreparation(generator, previous)
     return model
 
 
@@ -167,14 +86,11 @@ def unpatch(model: Model) -> Model:
         RuntimeError: ``forward`` was wrapped by others since; undo that first.
     """
     transformer = gpt2_inside(model)
-    forward = _patch_of(transformer)
+    forward = patch_of(transformer)
     if forward is not None:
-        for block, original in zip(blocks_of(transformer), forward.originals, strict=True):
-            if isinstance(block.attn, MaskedGPT2Attention):
-                # Copies and pickles of a patched model no longer share the dict.
-                object.__setattr__(original, "__dict__", block.attn.__dict__)
-                hand_over_forward(block.attn, original)
-                block.attn = original
+        for block, originals in zip(blocks_of(transformer), forward.originals, strict=True):
+            for name, original in originals.items():
+                _put_back(block, name, original)
         _restore_forward(transformer, forward.previous)
     for generator in generators_inside(model):
         _unpatch_cache_preparation(generator)
@@ -192,12 +108,12 @@ def patched(model: Model, *, fused: bool = True) -> Iterator[Model]:
     Yields:
         ``model`` itself.
     """
-    before = _patch_of(gpt2_inside(model))
+    before = patch_of(gpt2_inside(model))
     was_fused = None if before is None else before.fused
     unprepared = [
         generator
         for generator in generators_inside(model)
-        if not isinstance(generator.__dict__.get(_PREPARE), PatchedCachePreparation)
+        if not isinstance(generator.__dict__.get(PREPARE), PatchedCachePreparation)
     ]
     patch(model, fused=fused)
     try:
@@ -216,12 +132,12 @@ def paths(model: torch.nn.Module) -> dict[int, str]:
 
     The names are ``"cached_attention"``, ``"masked_attention"``, ``"textbook"`` and ``"stock"``.
     """
-    forward = _patch_of(gpt2_inside(model))
-    return {} if forward is None else dict(sorted(forward.paths.items()))
+    forward = patch_of(gpt2_inside(model))
+    return {} if forward is None else forward.paths()
 
 
-def _patch_of(transformer: GPT2Model) -> PatchedForward | None:
-    """The patch of this model, also beneath a hook of accelerate."""
+def patch_of(transformer: GPT2Model) -> PatchedForward | None:
+    """The patch of this model, also beneath a hook of accelerate; None without one."""
     forward = transformer.__dict__.get(forward_slot(transformer))
     if isinstance(forward, PatchedForward):
         return forward
@@ -233,24 +149,31 @@ def _patch_of(transformer: GPT2Model) -> PatchedForward | None:
 def _replace_attention(transformer: GPT2Model, fused: bool) -> None:
     for number, layer in enumerate(transformer.h):
         require_own_block(layer, number)
-    originals = [block.attn for block in transformer.h]
-    for block, original in zip(transformer.h, originals, strict=True):
-        block.attn = MaskedGPT2Attention.sharing(original)
-        hand_over_forward(original, block.attn)
+    originals: list[dict[str, GPT2Attention]] = []
+    for block in transformer.h:
+        originals.append(attentions_of(block))
+        for name, original in originals[-1].items():
+            ours = CLASSES[name].sharing(original)
+            setattr(block, name, ours)
+            hand_over_forward(original, ours)
     slot = forward_slot(transformer)
     previous = transformer.__dict__.get(slot)
     transformer.__dict__[slot] = PatchedForward(transformer, originals, previous, fused)
 
 
-def _require_our_layers(transformer: GPT2Model) -> None:
-    if not all(isinstance(block.attn, MaskedGPT2Attention) for block in transformer.h):
-        raise RuntimeError("attention modules were replaced after patch; unpatch, then patch again")
+def _put_back(block: torch.nn.Module, name: str, original: GPT2Attention) -> None:
+    ours = getattr(block, name)
+    if isinstance(ours, MaskedGPT2Attention):
+        # Copies and pickles of a patched model no longer share the dict.
+        object.__setattr__(original, "__dict__", ours.__dict__)
+        hand_over_forward(ours, original)
+        setattr(block, name, original)
 
 
 def _unpatch_cache_preparation(model: PreTrainedModel) -> None:
-    prepare = model.__dict__.get(_PREPARE)
+    prepare = model.__dict__.get(PREPARE)
     if isinstance(prepare, PatchedCachePreparation):
-        _restore(model, _PREPARE, prepare.previous)
+        _restore(model, PREPARE, prepare.previous)
 
 
 def _restore_forward(transformer: GPT2Model, previous: Callable[..., Any] | None) -> None:
@@ -269,5 +192,3 @@ def _restore(module: torch.nn.Module, name: str, previous: Callable[..., Any] | 
 
 _LAYER = ("hidden_states", "past_key_values", "attention_mask", "encoder_hidden_states")
 require_parameters(GPT2Attention.forward, _LAYER, "GPT2Attention.forward")
-_PREPARED = ("generation_config", "model_kwargs", "generation_mode", "max_cache_length")
-require_parameters(getattr(GenerationMixin, _PREPARE), _PREPARED, _PREPARE)

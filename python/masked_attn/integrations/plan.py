@@ -39,19 +39,33 @@ class AttentionPlan:
         output_attentions: return the weights.
         static: the cache is a static one, and ``seen`` spans all its slots; those that are not yet
             filled are out of sight besides.
+        encoder: what cross attention sees of the encoder's states, if there are any.
         paths: number of the layer to the name of the path it took, filled by the layers.
+        cross_paths: the same for cross attention.
+        reasons: why a layer ran stock code all the same.
     """
 
     seen: Visibility
     fused: bool
     output_attentions: bool
     static: bool = False
+    encoder: Visibility | None = None
     paths: dict[int, str] = field(default_factory=dict)
+    cross_paths: dict[int, str] = field(default_factory=dict)
+    reasons: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def textbook(self) -> bool:
+        """Whether attention runs step by step."""
+        return self.output_attentions or not self.fused
+
+    def left_to_stock(self, layer_idx: int, reason: str) -> None:
+        """A layer ran stock code although this plan was there."""
+        self.paths[layer_idx] = STOCK
+        self.reasons[layer_idx] = reason
 
 
-def make_plan(
-    model: GPT2Model, arguments: dict[str, Any], fused: bool, paths: dict[int, str]
-) -> AttentionPlan:
+def make_plan(model: GPT2Model, arguments: dict[str, Any], fused: bool) -> AttentionPlan:
     """The plan for ``model.forward(**arguments)``.
 
     Raises:
@@ -66,8 +80,13 @@ def make_plan(
     if not output_attentions or model.config._attn_implementation == "eager":
         _refuse_training(model, arguments)
     static = is_static(self_attention_cache(arguments.get("past_key_values")))
-    seen = _visibility(model, arguments, static)
-    return AttentionPlan(seen, fused, bool(output_attentions), static, paths)
+    return AttentionPlan(
+        seen=_visibility(model, arguments, static),
+        fused=fused,
+        output_attentions=bool(output_attentions),
+        static=static,
+        encoder=_encoder_visibility(arguments),
+    )
 
 
 def _option(model: GPT2Model, arguments: dict[str, Any], name: str) -> Any:
@@ -121,6 +140,19 @@ def _visibility(model: GPT2Model, arguments: dict[str, Any], static: bool) -> Vi
         raise LeftToStock(f"a 4-D mask {list(mask.shape)} of {mask.dtype}, for {slots} keys")
     device = _inputs(arguments).device
     return Visibility(keys=keys, key_mask=_key_mask(mask, batch, keys, static, device), causal=True)
+
+
+def _encoder_visibility(arguments: dict[str, Any]) -> Visibility | None:
+    states: Tensor | None = arguments.get("encoder_hidden_states")
+    if states is None:
+        return None
+    batch, keys = _input_shape(arguments)[0], states.shape[1]
+    mask = arguments.get("encoder_attention_mask")
+    if mask is None:
+        return Visibility(keys=keys)
+    if not isinstance(mask, Tensor) or mask.shape != (batch, keys):
+        raise LeftToStock(f"encoder_attention_mask is not a [{batch}, {keys}] tensor")
+    return Visibility(keys=keys, key_mask=mask.to(device=states.device, dtype=torch.bool))
 
 
 def _key_mask(mask: Tensor, batch: int, keys: int, static: bool, device: torch.device) -> Tensor:

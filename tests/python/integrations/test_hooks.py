@@ -204,7 +204,9 @@ def test_attention_with_a_replaced_forward_is_refused_by_name():
     attention = first_block(model).attn
     attention.forward = wrapped_forward(attention)
     before = identities(model)
-    with pytest.raises(TypeError, match=r"layer 0: forward of its attention.*wrapped_forward"):
+    with pytest.raises(
+        TypeError, match=r"layer 0: forward of its attn was replaced by.*wrapped_forward"
+    ):
         patch(model)
     assert identities(model) == before
     del attention.forward

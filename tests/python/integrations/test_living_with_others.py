@@ -153,7 +153,7 @@ def test_attention_of_another_class_is_refused_by_name():
     model = gpt2()
     model.transformer.h[1].attn = QuantizedAttention(model.config, layer_idx=1)
     before = identities(model)
-    with pytest.raises(TypeError, match="layer 1: attention of class QuantizedAttention"):
+    with pytest.raises(TypeError, match="layer 1: attn is of class QuantizedAttention"):
         patch(model)
     assert identities(model) == before
 

@@ -1,0 +1,71 @@
+"""GPT-2's cross attention on the operators: it looks at the states of an encoder.
+
+The surprise: the blocks hand no keyword on to cross attention, so the plan of the running forward
+waits in a context variable, one for each thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from torch import Tensor
+from transformers.cache_utils import Cache, EncoderDecoderCache
+
+from .gpt2 import MaskedGPT2Attention
+from .plan import AttentionPlan
+from .visibility import wants_grad
+
+__all__ = ["MaskedGPT2CrossAttention", "running"]
+
+_plan: ContextVar[AttentionPlan | None] = ContextVar("masked_attn_plan", default=None)
+
+
+@contextmanager
+def running(plan: AttentionPlan) -> Iterator[None]:
+    """Cross attention inside the block follows ``plan``."""
+    token = _plan.set(plan)
+    try:
+        yield
+    finally:
+        _plan.reset(token)
+
+
+class MaskedGPT2CrossAttention(MaskedGPT2Attention):
+    """``GPT2Attention(is_cross_attention=True)`` on the operators."""
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        past_key_values: Cache | None = None,
+        attention_mask: Tensor | None = None,
+        encoder_hidden_states: Tensor | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> tuple[Tensor, Tensor | None]:
+        """As in ``GPT2Attention``; the encoder's mask is in the plan."""
+        plan = _plan.get()
+        if plan is None or plan.encoder is None or encoder_hidden_states is None:
+            cache = past_key_values
+            inputs = (hidden_states, cache, attention_mask, encoder_hidden_states, *args)
+            return self.stock_forward(*inputs, **kwargs)
+        (query,) = self._heads(self.q_attn(hidden_states))
+        key, value = self._encoder_heads(encoder_hidden_states, past_key_values)
+        grad = wants_grad(query, key, value)
+        path, out, weights = self._over(query, key, value, plan.encoder, plan, grad=grad)
+        plan.cross_paths[self.layer_idx] = path
+        return self._project(out, hidden_states), weights
+
+    def _encoder_heads(self, states: Tensor, cache: Cache | None) -> tuple[Tensor, ...]:
+        """Keys and values of the encoder, computed once for each generation."""
+        if not isinstance(cache, EncoderDecoderCache):
+            return self._heads(self.c_attn(states))
+        stored = cache.cross_attention_cache
+        if cache.is_updated.get(self.layer_idx):
+            layer = stored.layers[self.layer_idx]
+            return layer.keys, layer.values
+        key, value = stored.update(*self._heads(self.c_attn(states)), self.layer_idx)
+        cache.is_updated[self.layer_idx] = True
+        return key, value

@@ -1,0 +1,136 @@
+"""``forward`` of a patched ``GPT2Model``: decides what all layers see, remembers what ran."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from transformers.models.gpt2.modeling_gpt2 import GPT2Attention, GPT2Model
+
+from .cross_attention import MaskedGPT2CrossAttention, running
+from .gpt2 import MaskedGPT2Attention
+from .last_run import LastRun
+from .neighbours import attentions_of
+from .plan import STOCK, AttentionPlan, LeftToStock, make_plan
+
+__all__ = ["CLASSES", "PatchedForward", "require_our_layers"]
+
+CLASSES = {"attn": MaskedGPT2Attention, "crossattention": MaskedGPT2CrossAttention}
+
+
+class PatchedForward:
+    """The callable that stands in for ``forward``; it holds what ``unpatch`` needs.
+
+    Args:
+        model: the model whose ``forward`` it is.
+        originals: for each block its attention modules by the name of their attribute.
+        previous: what was set as ``forward`` on the instance before, or None.
+        fused: see ``patch``.
+    """
+
+    def __init__(
+        self,
+        model: GPT2Model,
+        originals: Sequence[Mapping[str, GPT2Attention]],
+        previous: Any,
+        fused: bool,
+    ) -> None:
+        self.model = model
+        self.originals = originals
+        self.previous = previous
+        self.fused = fused
+        self.last: LastRun | None = None
+        self.warned: set[str] = set()
+        parameters = inspect.signature(GPT2Model.forward).parameters.values()
+        self.names = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD][1:]
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return inspect.signature(type(self.model).forward.__get__(self.model))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies and pickles take the patch with them, not the memory of its last run."""
+        return {**self.__dict__, "last": None, "warned": set()}
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        named = dict(zip(self.names, args, strict=False))
+        if len(named) < len(args) or named.keys() & kwargs.keys():
+            return self._stock(*args, **kwargs)  # raises TypeError
+        arguments = {**named, **kwargs}
+        plan = self._plan(arguments)
+        if plan is None:
+            return self._stock(*args, **kwargs)
+        require_our_layers(self.model)
+        self._warn_of_padding(arguments)
+        return self._run(plan, arguments)
+
+    def paths(self) -> dict[int, str]:
+        """Number of the layer to the path that it took last."""
+        if self.last is None:
+            return {}
+        if self.last.plan is None:
+            return dict.fromkeys(range(len(self.originals)), STOCK)
+        return dict(sorted(self.last.plan.paths.items()))
+
+    def _plan(self, arguments: dict[str, Any]) -> AttentionPlan | None:
+        try:
+            return make_plan(self.model, arguments, self.fused)
+        except LeftToStock as reason:
+            self.last = LastRun.of(arguments, None, str(reason))
+            self._warn_of_stock(str(reason))
+            return None
+
+    def _run(self, plan: AttentionPlan, arguments: dict[str, Any]) -> Any:
+        self.last = LastRun.of(arguments, plan, None)
+        # A 4-D mask is passed on untouched, so no layer and no mask function expands anything.
+        arguments["attention_mask"] = torch.empty(0, 0, 0, 0)
+        if plan.encoder is not None:
+            arguments["encoder_attention_mask"] = arguments["attention_mask"]
+        with nullcontext() if plan.encoder is None else running(plan):
+            out = self._stock(**arguments, masked_attn_plan=plan)
+        self.last.look_at(arguments.get("past_key_values"), out)
+        for reason in plan.reasons.values():
+            self._warn_of_stock(reason)
+        return out
+
+    def _stock(self, *args: Any, **kwargs: Any) -> Any:
+        if self.previous is not None:
+            return self.previous(*args, **kwargs)
+        return type(self.model).forward(self.model, *args, **kwargs)
+
+    def _warn_of_stock(self, reason: str) -> None:
+        """Once for each kind of reason, whatever its sizes: who wants speed should know."""
+        kind = "".join(letter for letter in reason if not letter.isdigit())
+        if kind in self.warned or torch.compiler.is_compiling():
+            return
+        self.warned.add(kind)
+        warnings.warn(f"masked_attn: stock attention runs: {reason}", stacklevel=5)
+
+    def _warn_of_padding(self, arguments: dict[str, Any]) -> None:
+        """Without a mask stock code looks for pad tokens at every step: the prompt is enough.
+
+        Only where looking does not wait for a device.
+        """
+        ids, cache = arguments.get("input_ids"), arguments.get("past_key_values")
+        if ids is None or ids.device.type != "cpu" or arguments.get("attention_mask") is not None:
+            return
+        if cache is None or not cache.get_seq_length():
+            self.model.warn_if_padding_and_no_attention_mask(ids, None)
+
+
+def require_our_layers(transformer: GPT2Model) -> None:
+    """Refuse a model whose attention modules were replaced after the patch.
+
+    Raises:
+        RuntimeError: says so.
+    """
+    for block in transformer.h:
+        for name, module in attentions_of(block).items():
+            if not isinstance(module, CLASSES[name]):
+                raise RuntimeError(
+                    "attention modules were replaced after patch; unpatch, then patch again"
+                )

@@ -1,0 +1,162 @@
+"""``report``: which attention the last forward of a patched model ran, and what it left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import groupby
+from typing import Any
+
+import torch
+
+from .. import _library
+from .finding import gpt2_inside
+from .last_run import LastRun
+from .patching import patch_of
+from .plan import STOCK, AttentionPlan
+
+__all__ = ["Report", "report"]
+
+
+class Report(dict[str, Any]):
+    """A dict that prints as a short table; ``report`` says what is in it."""
+
+    def __str__(self) -> str:
+        return "\n".join(f"{name:<10}{text}" for name, text in _lines(self))
+
+
+def report(model: torch.nn.Module) -> Report:
+    """Which attention each layer of a patched model ran last, and why; ``print`` shows it nicely.
+
+    Args:
+        model: what was given to ``patch``.
+
+    Returns:
+        A dict with
+
+        - ``patched``, ``fused``: how the model is patched;
+        - ``batch``, ``queries``, ``keys``: sizes of the last forward;
+        - ``layers``: for each layer ``path`` (``"fused"``; ``"one-query"``, the same for a step of
+          one token; ``"textbook"``; ``"stock"``), ``operator`` (that of ``fused`` paths), ``why``
+          (for ``stock``), and ``cross``, the same for cross attention;
+        - ``tiles``: how many tiles of scores one layer ``visited`` and ``skipped`` on the CPU, all
+          rows and heads together, and the ``queries`` and ``keys`` of a tile. None where they are
+          not known: stock attention, 4-D masks, static caches, other devices;
+        - ``cache``: ``type``, filled ``length``, ``capacity`` in slots, ``bytes`` of all layers.
+
+        What is not known is None.
+
+    Raises:
+        TypeError: not a GPT-2.
+        ValueError: several GPT-2 models inside.
+
+    Example:
+        >>> from transformers import GPT2Config, GPT2LMHeadModel
+        >>> from masked_attn import patch
+        >>> model = GPT2LMHeadModel(GPT2Config(n_layer=2, n_head=2, n_embd=8, vocab_size=16))
+        >>> model = patch(model.eval())
+        >>> with torch.no_grad():
+        ...     out = model(torch.tensor([[1, 2, 3]]), use_cache=False)
+        >>> print(report(model))
+        patch     fused
+        forward   batch 1, 3 queries, 3 keys
+        layer 0-1 fused: masked_attention
+        tiles     each layer visited 2 of 2 (48 queries x 64 keys)
+    """
+    forward = patch_of(gpt2_inside(model))
+    if forward is None:
+        return Report(patched=False)
+    facts = Report(patched=True, fused=forward.fused)
+    last = forward.last
+    if last is not None:
+        facts.update(_facts(last, len(forward.originals), forward.model.config.n_head))
+    return facts
+
+
+def _facts(last: LastRun, layers: int, heads: int) -> dict[str, Any]:
+    plan = last.plan
+    return {
+        "batch": last.batch,
+        "queries": last.queries,
+        "keys": None if plan is None or plan.static else plan.seen.keys,
+        "layers": [_layer(last, number) for number in range(layers)],
+        "tiles": None if plan is None else _tiles(plan, last, heads),
+        "cache": last.cache,
+    }
+
+
+def _layer(last: LastRun, number: int) -> dict[str, Any]:
+    plan = last.plan
+    if plan is None:
+        return {"path": STOCK, "operator": None, "why": last.why, "cross": None}
+    facts = _path(plan.paths.get(number), last.queries, plan.reasons.get(number))
+    cross = plan.cross_paths.get(number)
+    return {**facts, "cross": None if cross is None else _path(cross, last.queries, None)}
+
+
+def _path(name: str | None, queries: int | None, why: str | None) -> dict[str, Any]:
+    if name not in ("cached_attention", "masked_attention"):
+        return {"path": name, "operator": None, "why": why}
+    return {"path": "one-query" if queries == 1 else "fused", "operator": name, "why": None}
+
+
+def _tiles(plan: AttentionPlan, last: LastRun, heads: int) -> dict[str, int] | None:
+    seen = plan.seen
+    if plan.textbook or plan.static or seen.attn_mask is not None or last.device != "cpu":
+        return None
+    assert last.batch is not None
+    if seen.key_mask is None:
+        rows = b"\1" * (last.batch * seen.keys)
+    else:
+        rows = bytes(seen.key_mask.flatten().tolist())
+    kernels = _library.load()
+    # A cache of n keys and one query is causal all the same: the query is the last.
+    mask = memoryview(rows).cast("B", shape=[last.batch, seen.keys])
+    plans = kernels.visibility_plan(mask, queries=last.queries, causal=seen.causal)
+    return {
+        "visited": heads * sum(row["tiles_visited"] for row in plans),
+        "skipped": heads * sum(row["tiles_skipped"] for row in plans),
+        "queries": kernels.query_tile,
+        "keys": kernels.key_tile,
+    }
+
+
+def _lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    if not facts["patched"]:
+        return [("patch", "none")]
+    lines = [("patch", "fused" if facts["fused"] else "textbook")]
+    if "layers" not in facts:
+        return [*lines, ("forward", "none yet")]
+    sizes = {"batch {}": "batch", "{} queries": "queries", "{} keys": "keys"}
+    known = [text.format(facts[name]) for text, name in sizes.items() if facts[name] is not None]
+    lines.append(("forward", ", ".join(known)))
+    lines += _layer_lines(facts["layers"])
+    tiles, cache = facts["tiles"], facts["cache"]
+    if tiles is not None:
+        total = tiles["visited"] + tiles["skipped"]
+        size = f"{tiles['queries']} queries x {tiles['keys']} keys"
+        lines.append(("tiles", f"each layer visited {tiles['visited']:,} of {total:,} ({size})"))
+    if cache is not None:
+        filled = "" if cache["length"] is None else f"{cache['length']} of "
+        size = f"{cache['bytes'] / 1e6:.1f} MB"
+        lines.append(("cache", f"{cache['type']}, {filled}{cache['capacity']} slots, {size}"))
+    return lines
+
+
+def _layer_lines(layers: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """One line for neighbours that ran the same."""
+    lines = []
+    for text, group in groupby(enumerate(layers), key=lambda item: _layer_text(item[1])):
+        numbers = [number for number, _ in group]
+        first, last = numbers[0], numbers[-1]
+        lines.append((f"layer {first}" + (f"-{last} " if last > first else " "), text))
+    return lines
+
+
+def _layer_text(layer: Mapping[str, Any]) -> str:
+    text = ": ".join(part for part in (layer["path"], layer["operator"], layer["why"]) if part)
+    cross = layer["cross"]
+    return (
+        text
+        if cross is None
+        else f"{text}; cross attention {_layer_text({**cross, 'cross': None})}"
+    )
