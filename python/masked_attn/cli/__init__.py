@@ -1,7 +1,8 @@
 """The command line. ``main`` turns every expected failure into one line and an exit status.
 
-Exit status: 0 done; 1 a check failed (``--compare`` tokens, ``info`` self-check); 2 bad input;
-130 interrupted; 141 the reader of our output went away.
+Exit status: 0 done; 1 a check failed (``--compare`` tokens, ``info`` self-check) or lines of a file
+could not be used; 2 bad input, or output that cannot be written; 130 interrupted; 141 the reader of
+our output went away; 143 terminated.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from collections.abc import Sequence
 
 from masked_attn import _library
 from masked_attn.cli.arguments import build_parser
-from masked_attn.cli.errors import BadInput, first_line
+from masked_attn.cli.errors import BadInput, Terminated, first_line
 
 __all__ = ["main"]
 
 STATUS_BAD_INPUT = 2
 STATUS_INTERRUPTED = 128 + 2  # SIGINT
 STATUS_BROKEN_PIPE = 128 + 13  # SIGPIPE
+STATUS_TERMINATED = 128 + 15  # SIGTERM
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,9 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return status
     except BadInput as error:
         return _refuse(str(error))
-    except KeyboardInterrupt:
-        print("masked_attn: interrupted", file=sys.stderr)
-        return STATUS_INTERRUPTED
+    except KeyboardInterrupt as stop:
+        return _stop("interrupted", stop, STATUS_INTERRUPTED)
+    except Terminated as stop:
+        return _stop("terminated", stop, STATUS_TERMINATED)
     except BrokenPipeError:
         _forget_stdout()
         return STATUS_BROKEN_PIPE
@@ -61,6 +64,10 @@ def _run(arguments: Sequence[str] | None) -> int:
         from masked_attn.cli import info
 
         return info.run(options)
+    if options.command == "score":
+        from masked_attn.cli import score
+
+        return score.run(options)
     from masked_attn.cli import generate
 
     return generate.run(options)
@@ -71,6 +78,12 @@ def _check_instruction_set() -> None:
         _library.load().selected_instruction_set()
     except RuntimeError as error:  # MASKED_ATTN_ISA names one that this CPU lacks
         raise BadInput(first_line(error).removeprefix("masked_attn: ")) from error
+
+
+def _stop(what: str, stop: BaseException, status: int) -> int:
+    """One line; in a run that writes a file it says how far the file is."""
+    print("masked_attn:", what + (f"; {stop}" if str(stop) else ""), file=sys.stderr)
+    return status
 
 
 def _refuse(message: str) -> int:

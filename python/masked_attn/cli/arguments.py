@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from masked_attn.cli.errors import BadInput
+from masked_attn.cli.file_arguments import add_file_options, check_file_options
 from masked_attn.cli.numbers import real_number, whole_number
+from masked_attn.cli.records import is_jsonl
 
-__all__ = ["DTYPES", "build_parser", "check_together", "generation_options"]
+__all__ = ["DTYPES", "build_parser", "check_beams", "check_together", "generation_options"]
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 MAX_THREADS = 1024
+STOCK_HELP = "leave the model unpatched"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -56,6 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_generate(commands)
+    _add_score(commands)
     _add_info(commands)
     return parser
 
@@ -87,6 +91,11 @@ def check_together(args: argparse.Namespace) -> None:
         raise BadInput("give prompts or --input, not both")
     if not args.prompts and args.input is None:
         raise BadInput("no prompt: give one or more prompts, or --input FILE")
+    check_file_options(args)
+    if args.compare and args.output is not None:
+        raise BadInput("--compare prints its results: leave out --output")
+    if args.input is not None and args.output is None and is_jsonl(args.input, args.format):
+        raise BadInput("completions of JSONL are JSONL: give --output FILE (- is stdout)")
     ready = {"sampling": args.do_sample, "beams": args.num_beams > 1, "": True}
     flag_of = {"sampling": "--do-sample", "beams": "--num-beams of 2 or more"}
     for knob in _KNOBS:
@@ -104,6 +113,16 @@ def check_together(args: argparse.Namespace) -> None:
         raise BadInput("--compare needs the same tokens every time: leave out --do-sample")
 
 
+def check_beams(args: argparse.Namespace, config: Any) -> None:
+    """Refuse more beams than a model has tokens for: each looks at two candidates.
+
+    Raises:
+        BadInput: naming both numbers.
+    """
+    if 2 * args.num_beams > config.vocab_size:
+        raise BadInput(f"--num-beams {args.num_beams} is too many for {config.vocab_size} tokens")
+
+
 def _add_generate(commands: Any) -> None:
     parser = commands.add_parser(
         "generate",
@@ -113,23 +132,10 @@ def _add_generate(commands: Any) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("prompts", metavar="PROMPT", nargs="*", help="text to be continued")
-    parser.add_argument("--input", metavar="FILE", help="UTF-8 text, one prompt a line; - is stdin")
-    parser.add_argument(
-        "--batch-size",
-        type=whole_number(1),
-        default=8,
-        metavar="N",
-        help="prompts that run together (default 8)",
-    )
-    parser.add_argument(
-        "--model", metavar="NAME", help="directory or hub name (default: the embedded small GPT-2)"
-    )
-    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="default float32")
-    parser.add_argument(
-        "--threads", type=whole_number(1, MAX_THREADS), metavar="N", help="CPU threads"
-    )
+    parser.add_argument("--input", metavar="FILE", help="prompts, one a line; - is stdin")
+    _add_model(parser)
     how = parser.add_mutually_exclusive_group()
-    how.add_argument("--stock", action="store_true", help="leave the model unpatched")
+    how.add_argument("--stock", action="store_true", help=STOCK_HELP)
     how.add_argument(
         "--compare",
         action="store_true",
@@ -142,7 +148,41 @@ def _add_generate(commands: Any) -> None:
         metavar="N",
         help="timed runs of --compare, the best of which counts (default 3)",
     )
+    add_file_options(parser, adds="completion, or completions if there are several")
     _add_decoding(parser.add_argument_group("decoding, under the names of transformers"))
+
+
+def _add_score(commands: Any) -> None:
+    parser = commands.add_parser(
+        "score",
+        help="log-probabilities and perplexity of the lines of a file",
+        description="How likely a GPT-2 model finds each line of a file, and the file as a whole.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--input", metavar="FILE", required=True, help="texts, one a line; - is stdin"
+    )
+    _add_model(parser)
+    parser.add_argument("--stock", action="store_true", help=STOCK_HELP)
+    add_file_options(parser, adds="score")
+
+
+def _add_model(parser: Any) -> None:
+    """The options about the model that every command with one has."""
+    parser.add_argument(
+        "--batch-size",
+        type=whole_number(1),
+        default=8,
+        metavar="N",
+        help="lines that run together (default 8)",
+    )
+    parser.add_argument(
+        "--model", metavar="NAME", help="directory or hub name (default: the embedded small GPT-2)"
+    )
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="default float32")
+    parser.add_argument(
+        "--threads", type=whole_number(1, MAX_THREADS), metavar="N", help="CPU threads"
+    )
 
 
 def _add_decoding(group: Any) -> None:

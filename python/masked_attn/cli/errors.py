@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["BadInput", "first_line"]
+__all__ = ["BadInput", "Terminated", "first_line"]
 
 
 class BadInput(Exception):
     """Input that cannot be used. Its message is the one line that the user sees (exit status 2)."""
+
+
+class Terminated(BaseException):
+    """SIGTERM came. Its message says how far the output is."""
 
 
 def first_line(error: BaseException) -> str:

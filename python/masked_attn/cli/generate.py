@@ -6,10 +6,9 @@ import argparse
 
 import torch
 
-from masked_attn.cli import compare, prompts
-from masked_attn.cli.arguments import check_together, generation_options
+from masked_attn.cli import compare, generate_file, prompts
+from masked_attn.cli.arguments import check_beams, check_together, generation_options
 from masked_attn.cli.attention import maybe_patched, require_patching, what_ran
-from masked_attn.cli.errors import BadInput
 from masked_attn.cli.job import Job
 from masked_attn.cli.loading import find_model, load_model, load_text_side
 from masked_attn.cli.progress import progress
@@ -21,7 +20,8 @@ def run(args: argparse.Namespace) -> int:
     """Check everything, load the model, complete the prompts.
 
     Returns:
-        The exit status: 1 when ``--compare`` found tokens that disagree, else 0.
+        The exit status: 1 when ``--compare`` found tokens that disagree or lines of a file could
+        not be used, else 0.
 
     Raises:
         BadInput: something cannot be used.
@@ -29,6 +29,8 @@ def run(args: argparse.Namespace) -> int:
     check_together(args)
     if args.threads is not None:
         torch.set_num_threads(args.threads)
+    if args.output is not None:
+        return generate_file.run(args)
     job = _prepare(args)
     if args.compare:
         return compare.run(job, repeats=args.repeats)
@@ -54,13 +56,11 @@ def _prepare(args: argparse.Namespace) -> Job:
         positions=config.n_positions,
         vocabulary=config.vocab_size,
     )
-    # Beam search looks at two candidates for each beam.
-    if 2 * args.num_beams > config.vocab_size:
-        raise BadInput(f"--num-beams {args.num_beams} is too many for {config.vocab_size} tokens")
+    check_beams(args, config)
     if not args.stock:
         require_patching()
     model = load_model(source, args.dtype)
-    return Job(model, tokenizer, given, rows, args.batch_size, generation_options(args))
+    return Job(model, tokenizer, generation_options(args), given, rows, args.batch_size)
 
 
 def _complete(job: Job, *, patched: bool) -> None:

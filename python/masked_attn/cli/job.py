@@ -9,18 +9,15 @@ from typing import Any
 from masked_attn.cli.decoding import Decoded, batches_of, decode_batch, pad_id_of
 from masked_attn.cli.prompts import Prompt
 
-__all__ = ["Job", "format_completion"]
+__all__ = ["Engine", "Job", "format_completion"]
 
 
 @dataclass(frozen=True)
-class Job:
-    """A model, its tokenizer, prompts with their token ids, and the options of ``generate``."""
+class Engine:
+    """A model, its tokenizer, and the options of ``generate``."""
 
     model: Any
     tokenizer: Any
-    prompts: list[Prompt]
-    rows: list[list[int]]
-    batch_size: int
     options: dict[str, Any]
 
     @property
@@ -28,22 +25,35 @@ class Job:
         """Number of completions of each prompt."""
         return int(self.options["num_return_sequences"])
 
-    @property
-    def batches(self) -> list[list[list[int]]]:
-        """The rows in batches, in order."""
-        return list(batches_of(self.rows, self.batch_size))
+    def encode(self, texts: list[str]) -> list[list[int]]:
+        """Token ids of each text, without padding."""
+        return list(self.tokenizer(texts)["input_ids"])
 
     def decode(self, batch: Sequence[list[int]]) -> Decoded:
         """Continue one batch with the model as it is now, patched or not."""
         pad_id = pad_id_of(self.tokenizer)
         return decode_batch(self.model, batch, pad_id=pad_id, options=self.options)
 
-    def text(self, token_ids: list[int]) -> str:
+    def text(self, token_ids: list[int], *, keep_special: bool = False) -> str:
         """The text of token ids, unedited except that an end token is left out."""
         text: str = self.tokenizer.decode(
-            token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+            token_ids, skip_special_tokens=not keep_special, clean_up_tokenization_spaces=False
         )
         return text
+
+
+@dataclass(frozen=True)
+class Job(Engine):
+    """Prompts that are known before the run, with their token ids."""
+
+    prompts: list[Prompt]
+    rows: list[list[int]]
+    batch_size: int
+
+    @property
+    def batches(self) -> list[list[list[int]]]:
+        """The rows in batches, in order."""
+        return list(batches_of(self.rows, self.batch_size))
 
     def show(self, tokens: Sequence[list[int]], first_row: int = 0) -> str:
         """Completions with their numbers.

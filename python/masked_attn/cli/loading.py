@@ -106,7 +106,7 @@ def _import_transformers() -> Any:
         import transformers
     except ImportError as error:
         reason = "" if error.name == "transformers" else f" ({first_line(error)})"
-        raise BadInput(f"generate needs transformers{reason}; {INSTALL_HINT}") from error
+        raise BadInput(f"this needs transformers{reason}; {INSTALL_HINT}") from error
     # One clear line is ours to give; the libraries below would add their own around it.
     talk: Any = transformers.utils.logging
     talk.set_verbosity_error()

@@ -21,16 +21,28 @@ class Progress:
             self._bar.update(prompts)
 
     def print(self, text: str) -> None:
+        self._apart(text, sys.stdout)
+
+    def note(self, text: str) -> None:
+        """Print a line on stderr."""
+        self._apart(text, sys.stderr)
+
+    def _apart(self, text: str, stream: TextIO) -> None:
         if self._bar is not None:
             self._bar.clear()
-        print(text, flush=True)
+        print(text, file=stream, flush=True)
         if self._bar is not None:
             self._bar.refresh()
 
 
 @contextmanager
-def progress(prompts: int, batches: int, stream: TextIO | None = None) -> Iterator[Progress]:
-    """A progress bar over ``prompts``, drawn when ``stream`` (stderr) is a terminal.
+def progress(prompts: int | None, batches: int, stream: TextIO | None = None) -> Iterator[Progress]:
+    """A progress bar, drawn when ``stream`` (stderr) is a terminal.
+
+    Args:
+        prompts: how many there are; ``None`` when nobody knows yet.
+        batches: no bar for fewer than two.
+        stream: where it is drawn.
 
     Example:
         >>> with progress(prompts=2, batches=1) as shown:

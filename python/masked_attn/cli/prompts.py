@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from masked_attn.cli.errors import BadInput
+from masked_attn.cli.records import LONGEST_LINE, open_input, read_lines, shown_name
 
-__all__ = ["Prompt", "check_fit", "encode", "from_arguments", "from_file", "left_pad"]
+__all__ = ["Prompt", "check_fit", "encode", "from_arguments", "from_file", "left_pad", "misfit"]
 
 SHOWN_CHARACTERS = 40
+NO_TOKENS = "gives no tokens: its mask would be all zero"
 
 
 @dataclass(frozen=True)
@@ -59,16 +59,10 @@ def from_file(name: str) -> list[Prompt]:
     Raises:
         BadInput: the file cannot be read, is empty, or has a line that is blank or not UTF-8.
     """
-    shown = "stdin" if name == "-" else name
-    try:
-        data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise BadInput(f"cannot read {shown}: {reason}") from error
-    data = data.removeprefix(b"\xef\xbb\xbf")  # the mark that some editors put first
-    if not data:
-        raise BadInput(f"{shown} is empty: it must hold one prompt a line")
-    return [_from_line(line, f"{shown} line {n}") for n, line in enumerate(_lines(data), 1)]
+    shown = shown_name(name)
+    with open_input(name) as stream:
+        lines = enumerate(read_lines(stream, shown), 1)
+        return [_from_line(line, f"{shown} line {number}") for number, line in lines]
 
 
 def encode(
@@ -86,7 +80,7 @@ def encode(
     rows = tokenize([prompt.text for prompt in prompts])
     for prompt, row in zip(prompts, rows, strict=True):
         if not row:
-            raise BadInput(f"{prompt} gives no tokens: its mask would be all zero")
+            raise BadInput(f"{prompt} {NO_TOKENS}")
     return rows
 
 
@@ -112,17 +106,30 @@ def check_fit(
             the model's vocabulary (a tokenizer of another model).
     """
     for prompt, row in zip(prompts, rows, strict=True):
-        total = len(row) + max_new_tokens
-        if total > positions:
-            raise BadInput(
-                f"{prompt} is too long: {len(row)} tokens + {max_new_tokens} new ones = {total}, "
-                f"the model's limit is {positions}"
-            )
-        if max(row) >= vocabulary:
-            raise BadInput(
-                f"{prompt} holds token {max(row)}, the model knows {vocabulary}: "
-                "the tokenizer is not the model's own"
-            )
+        reason = misfit(row, max_new_tokens, positions, vocabulary)
+        if reason:
+            raise BadInput(f"{prompt} {reason}")
+
+
+def misfit(row: Sequence[int], max_new_tokens: int, positions: int, vocabulary: int) -> str:
+    """Why the model cannot hold a prompt; empty when it can. The arguments are ``check_fit``'s.
+
+    Example:
+        >>> misfit([5, 6], max_new_tokens=0, positions=1, vocabulary=9)
+        "is too long: 2 tokens, the model's limit is 1"
+    """
+    if not row:
+        return NO_TOKENS
+    total = len(row) + max_new_tokens
+    if total > positions:
+        added = f" + {max_new_tokens} new ones = {total}" if max_new_tokens else ""
+        return f"is too long: {len(row)} tokens{added}, the model's limit is {positions}"
+    if max(row) >= vocabulary:
+        return (
+            f"holds token {max(row)}, the model knows {vocabulary}: "
+            "the tokenizer is not the model's own"
+        )
+    return ""
 
 
 def left_pad(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
@@ -148,14 +155,11 @@ def left_pad(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor
     return torch.tensor(ids), torch.tensor(mask)
 
 
-def _lines(data: bytes) -> list[bytes]:
-    """Only a newline ends a line: Unicode has more line ends, which belong to the prompt."""
-    return data.removesuffix(b"\n").split(b"\n")
-
-
 def _from_line(line: bytes, origin: str) -> Prompt:
+    if len(line) > LONGEST_LINE:
+        raise BadInput(f"{origin} is longer than {LONGEST_LINE} bytes")
     try:
-        prompt = Prompt(line.removesuffix(b"\r").decode(), origin)
+        prompt = Prompt(line.removesuffix(b"\n").removesuffix(b"\r").decode(), origin)
     except UnicodeDecodeError:
         raise BadInput(f"{origin} is not valid UTF-8") from None
     _refuse_blank(prompt)

@@ -79,7 +79,9 @@ def test_version(run_here: Callable[..., Ran]) -> None:
     assert re.fullmatch(r"masked_attn \d+\.\d+\S*\n", ran.stdout)
 
 
-@pytest.mark.parametrize("words", [["--help"], ["generate", "--help"], ["info", "--help"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["generate", "--help"], ["score", "--help"], ["info", "--help"]]
+)
 def test_help(run_here: Callable[..., Ran], words: list[str]) -> None:
     ran = run_here(*words)
     assert ran.status == 0

@@ -95,6 +95,15 @@ def test_a_progress_bar_is_drawn_where_it_helps(
     assert ("prompt" in stream.getvalue()) == drawn
 
 
+def test_a_bar_of_nobody_knows_how_many(capfd: pytest.CaptureFixture[str]) -> None:
+    stream = Terminal()
+    with progress(None, batches=2, stream=stream) as shown:
+        shown.done(3)
+        shown.note("a line")
+    assert "prompt" in stream.getvalue()
+    assert capfd.readouterr() == ("", "a line\n")
+
+
 @pytest.mark.slow
 def test_the_example_runs_without_a_network(tmp_path: Path) -> None:
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
