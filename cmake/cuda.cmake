@@ -53,13 +53,16 @@ endfunction()
 # from which a driver makes code for newer ones.
 set(MASKED_ATTN_CUDA_ARCHITECTURES "80-real;90" CACHE STRING "CUDA architectures, as CMake names them")
 
-# `nvcc` names a variable. Adds the static library `masked_attn_cuda_kernels` (no torch). A macro, because a language can't be
-# enabled inside a function.
+# `nvcc` names a variable. Adds the static library `masked_attn_cuda_kernels` (no torch). A macro,
+# because a language can't be enabled inside a function.
 macro(masked_attn_add_cuda_kernels nvcc)
   if(NOT ${nvcc})
     message(FATAL_ERROR "masked_attn: CUDA kernels need nvcc, and there is none in PATH.")
   endif()
   set(CMAKE_CUDA_COMPILER ${${nvcc}})
+  if(CMAKE_CUDA_ARCHITECTURES)
+    set(MASKED_ATTN_CUDA_ARCHITECTURES ${CMAKE_CUDA_ARCHITECTURES})
+  endif()
   set(CMAKE_CUDA_ARCHITECTURES ${MASKED_ATTN_CUDA_ARCHITECTURES})
   enable_language(CUDA)
   file(GLOB masked_attn_cuda_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/csrc/kernels/cuda/*.cu)

@@ -59,19 +59,22 @@ def merge_attention(
         tensor([[[[2., 2.]]]])
     """
     _check(outs, logsumexps)
-    logsumexp = torch.stack(list(logsumexps)).logsumexp(dim=0)
-    # -inf less -inf is NaN; a query that sees nothing anywhere has nothing to share out.
-    base = logsumexp.masked_fill(logsumexp == -math.inf, 0.0)
-    total = torch.zeros_like(outs[0], dtype=logsumexp.dtype)
-    for out, part in zip(outs, logsumexps, strict=True):
-        share = (part - base).exp().unsqueeze(-1)
-        total = total + torch.where(share == 0, 0.0, share * out)
+    parts = torch.stack(list(logsumexps))
+    unseen = parts == -math.inf
+    nowhere = unseen.all(dim=0)
+    # A query that sees nothing anywhere has nothing to share out: -inf less -inf is NaN.
+    base = parts.masked_fill(nowhere, 0.0).logsumexp(dim=0)
+    shares = (parts - base).masked_fill(unseen, -math.inf).exp()
+    total = torch.zeros_like(outs[0], dtype=parts.dtype)
+    for out, share, hidden in zip(outs, shares, unseen, strict=True):
+        # Hidden and not multiplied by 0: 0 * NaN is NaN.
+        total = total + share.unsqueeze(-1) * out.masked_fill(hidden.unsqueeze(-1), 0.0)
     merged = total.to(outs[0].dtype)
-    return (merged, logsumexp) if return_logsumexp else merged
+    return (merged, base.masked_fill(nowhere, -math.inf)) if return_logsumexp else merged
 
 
 def _check(outs: Sequence[Tensor], logsumexps: Sequence[Tensor]) -> None:
-    if not outs or len(outs) != len(logsumexps):
+    if len(outs) == 0 or len(outs) != len(logsumexps):
         raise ValueError(
             "merge_attention: outs and logsumexps must hold one tensor for each part, "
             f"got {len(outs)} and {len(logsumexps)}"

@@ -89,6 +89,25 @@ def test_a_nan_that_is_seen_stays():
     assert merged[0, 0, 1].isnan().all()
 
 
+def test_a_nan_of_a_tiny_share_stays():
+    """A key is seen however small its weight is: its NaN must show, as without parts."""
+    query = torch.full((1, 1, 1, 1), 200.0)
+    key, value = torch.tensor([[[[1.0], [-1.0]]]]), torch.tensor([[[[1.0], [math.nan]]]])
+    parts = [
+        masked_attention(query, key[:, :, i : i + 1], value[:, :, i : i + 1], return_logsumexp=True)
+        for i in range(2)
+    ]
+    assert masked_attention(query, key, value).isnan().all()
+    assert merge_attention(*zip(*parts, strict=True)).isnan().all()
+
+
+def test_parts_may_come_as_one_tensor():
+    outs, logsumexps = torch.randn(2, 1, 2, 3, 4), torch.randn(2, 1, 2, 3)
+    assert torch.equal(
+        merge_attention(outs, logsumexps), merge_attention(list(outs), list(logsumexps))
+    )
+
+
 def test_gradients_flow_and_stay_finite():
     generator = torch.Generator().manual_seed(5)
     outs = torch.randn(2, 1, 2, 3, 4, generator=generator, dtype=torch.float64)
@@ -100,9 +119,13 @@ def test_gradients_flow_and_stay_finite():
         return merge_attention([first, second], list(logsumexps))
 
     assert torch.autograd.gradcheck(merge, tuple(outs.unbind()))
+    logsumexps[:, :, :, 1] = -math.inf  # seen in no part
     learned = logsumexps.clone().requires_grad_()
-    merge_attention(list(outs.unbind()), list(learned.unbind())).sum().backward()
+    broken = outs.detach().clone()
+    broken[0, :, :, 0] = math.nan
+    merge_attention(list(broken.unbind()), list(learned.unbind())).sum().backward()
     assert learned.grad.isfinite().all()
+    assert not learned.grad[:, :, :, 1].any()
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from transformers.masking_utils import (
 
 from ..functional import masked_attention
 from .versions import require_parameters
-from .visibility import Visibility, textbook_attention, wants_grad
+from .visibility import Visibility, on_host, textbook_attention, wants_grad
 
 try:
     from transformers.utils.output_capturing import _active_collector
@@ -164,8 +164,7 @@ def _host_int(length: int | Tensor) -> int | None:
     """The length when the host knows it without waiting for a device."""
     if not isinstance(length, Tensor):
         return length
-    on_host = length.device.type == "cpu" and not torch.compiler.is_compiling()
-    return int(length) if on_host else None
+    return int(length) if on_host(length) else None
 
 
 def _refuse_unsupported(kwargs: dict[str, Any]) -> None:

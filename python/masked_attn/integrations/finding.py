@@ -31,7 +31,7 @@ def gpt2_inside(model: Any) -> GPT2Model:
             "call patch, unpatch and paths for each of them"
         )
     raise TypeError(
-        f"patch needs a Hugging Face GPT-2, got {type(model).__name__}; for other transformers "
+        f"masked_attn patches a Hugging Face GPT-2, got {type(model).__name__}; for other transformers "
         'models call register_attention() and load with attn_implementation="masked_attn" or call '
         'model.set_attn_implementation("masked_attn")'
     )

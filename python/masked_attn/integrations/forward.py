@@ -5,19 +5,20 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from typing import Any
+from weakref import ref
 
 import torch
-from transformers.models.gpt2.modeling_gpt2 import GPT2Attention, GPT2Model
+from transformers.models.gpt2.modeling_gpt2 import GPT2Attention, GPT2Block, GPT2Model
 
-from .cross_attention import MaskedGPT2CrossAttention, running
+from .cross_attention import MaskedGPT2CrossAttention, cross_attention_follows
 from .gpt2 import MaskedGPT2Attention
 from .last_run import LastRun
-from .neighbours import attentions_of
+from .neighbours import attentions_of, blocks_of, forward_slot
 from .plan import STOCK, AttentionPlan, LeftToStock, make_plan
+from .visibility import on_host
 
-__all__ = ["CLASSES", "PatchedForward", "require_our_layers"]
+__all__ = ["CLASSES", "PatchedForward", "patch_of", "require_our_layers"]
 
 CLASSES = {"attn": MaskedGPT2Attention, "crossattention": MaskedGPT2CrossAttention}
 
@@ -27,7 +28,7 @@ class PatchedForward:
 
     Args:
         model: the model whose ``forward`` it is.
-        originals: for each block its attention modules by the name of their attribute.
+        originals: each block with its attention modules, by the names of their attributes.
         previous: what was set as ``forward`` on the instance before, or None.
         fused: see ``patch``.
     """
@@ -35,11 +36,11 @@ class PatchedForward:
     def __init__(
         self,
         model: GPT2Model,
-        originals: Sequence[Mapping[str, GPT2Attention]],
+        originals: Sequence[tuple[GPT2Block, Mapping[str, GPT2Attention]]],
         previous: Any,
         fused: bool,
     ) -> None:
-        self.model = model
+        self._model = ref(model)  # strong, the model would live until the garbage collector runs
         self.originals = originals
         self.previous = previous
         self.fused = fused
@@ -49,12 +50,24 @@ class PatchedForward:
         self.names = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD][1:]
 
     @property
+    def model(self) -> GPT2Model:
+        """The model whose ``forward`` this is."""
+        model = self._model()
+        if model is None:
+            raise RuntimeError("the patched model is gone: keep it, not only its forward")
+        return model
+
+    @property
     def __signature__(self) -> inspect.Signature:
         return inspect.signature(type(self.model).forward.__get__(self.model))
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles take the patch with them, not the memory of its last run."""
-        return {**self.__dict__, "last": None, "warned": set()}
+        return {**self.__dict__, "_model": self.model, "last": None, "warned": set()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._model = ref(state["_model"])
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         named = dict(zip(self.names, args, strict=False))
@@ -72,35 +85,35 @@ class PatchedForward:
         """Number of the layer to the path that it took last."""
         if self.last is None:
             return {}
-        if self.last.plan is None:
-            return dict.fromkeys(range(len(self.originals)), STOCK)
-        return dict(sorted(self.last.plan.paths.items()))
+        if self.last.why is not None:
+            return dict.fromkeys(range(len(self.model.h)), STOCK)
+        return dict(sorted(self.last.paths.items()))
 
     def _plan(self, arguments: dict[str, Any]) -> AttentionPlan | None:
         try:
             return make_plan(self.model, arguments, self.fused)
         except LeftToStock as reason:
-            self.last = LastRun.of(arguments, None, str(reason))
+            self.last = LastRun.left_to_stock(arguments, str(reason))
             self._warn_of_stock(str(reason))
             return None
 
     def _run(self, plan: AttentionPlan, arguments: dict[str, Any]) -> Any:
-        self.last = LastRun.of(arguments, plan, None)
+        last = self.last = LastRun.planned(arguments, plan)
         # A 4-D mask is passed on untouched, so no layer and no mask function expands anything.
         arguments["attention_mask"] = torch.empty(0, 0, 0, 0)
         if plan.encoder is not None:
             arguments["encoder_attention_mask"] = arguments["attention_mask"]
-        with nullcontext() if plan.encoder is None else running(plan):
-            out = self._stock(**arguments, masked_attn_plan=plan)
-        self.last.look_at(arguments.get("past_key_values"), out)
+        out = self._stock(**arguments, masked_attn_plan=plan)
+        last.look_at(arguments.get("past_key_values"), out)
         for reason in plan.reasons.values():
             self._warn_of_stock(reason)
         return out
 
     def _stock(self, *args: Any, **kwargs: Any) -> Any:
-        if self.previous is not None:
-            return self.previous(*args, **kwargs)
-        return type(self.model).forward(self.model, *args, **kwargs)
+        with cross_attention_follows(kwargs.get("masked_attn_plan"), self.model):
+            if self.previous is not None:
+                return self.previous(*args, **kwargs)
+            return type(self.model).forward(self.model, *args, **kwargs)
 
     def _warn_of_stock(self, reason: str) -> None:
         """Once for each kind of reason, whatever its sizes: who wants speed should know."""
@@ -116,7 +129,7 @@ class PatchedForward:
         Only where looking does not wait for a device.
         """
         ids, cache = arguments.get("input_ids"), arguments.get("past_key_values")
-        if ids is None or ids.device.type != "cpu" or arguments.get("attention_mask") is not None:
+        if ids is None or arguments.get("attention_mask") is not None or not on_host(ids):
             return
         if cache is None or not cache.get_seq_length():
             self.model.warn_if_padding_and_no_attention_mask(ids, None)
@@ -134,3 +147,16 @@ def require_our_layers(transformer: GPT2Model) -> None:
                 raise RuntimeError(
                     "attention modules were replaced after patch; unpatch, then patch again"
                 )
+
+
+def patch_of(transformer: GPT2Model) -> PatchedForward | None:
+    """The patch of this model, also beneath a hook of accelerate; None without one."""
+    forward = transformer.__dict__.get(forward_slot(transformer))
+    if isinstance(forward, PatchedForward):
+        return forward
+    if any(
+        isinstance(getattr(block, "attn", None), MaskedGPT2Attention)
+        for block in blocks_of(transformer)
+    ):
+        raise RuntimeError("forward of the model was wrapped or lost after patch; undo that first")
+    return None

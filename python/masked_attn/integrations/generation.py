@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from weakref import ref
 
 from transformers import GenerationMixin, PreTrainedModel
 
@@ -18,8 +19,15 @@ class PatchedCachePreparation:
     """``_prepare_cache_for_generation`` of a patched model: a ``KVCache`` unless told otherwise."""
 
     def __init__(self, model: PreTrainedModel, previous: Any) -> None:
-        self.model = model
+        self._model = ref(model)  # strong, the model would live until the garbage collector runs
         self.previous = previous
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_model": self._model()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._model = ref(state["_model"])
 
     def __call__(
         self,
@@ -29,7 +37,9 @@ class PatchedCachePreparation:
         batch_size: int,
         max_cache_length: int,
     ) -> Any:
-        config = self.model.config
+        model = self._model()
+        assert model is not None, "it is an attribute of the model"
+        config = model.config
         stock = (
             model_kwargs.get("past_key_values") is not None
             or generation_config.use_cache is False
@@ -38,7 +48,7 @@ class PatchedCachePreparation:
             or getattr(config, "is_encoder_decoder", False)
         )
         if stock:
-            original = self.previous or getattr(type(self.model), PREPARE).__get__(self.model)
+            original = self.previous or getattr(type(model), PREPARE).__get__(model)
             return original(
                 generation_config, model_kwargs, generation_mode, batch_size, max_cache_length
             )

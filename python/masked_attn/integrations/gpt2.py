@@ -78,13 +78,17 @@ class MaskedGPT2Attention(GPT2Attention):
         plan: AttentionPlan,
     ) -> tuple[Tensor, Tensor | None]:
         """``[batch, heads, queries, head_dim]``, and the weights if they are asked for."""
-        seen, cache = plan.seen, self_attention_cache(past_key_values)
+        seen, cache = plan.seen.on(query.device), self_attention_cache(past_key_values)
         grad = wants_grad(query) or _cache_wants_grad(cache, self.layer_idx)
         drops = self.training and self.attn_dropout.p > 0.0
         plain = not plan.textbook and not grad and not drops
         # cached_attention is always causal; one query sees every key either way.
         causal = seen.causal or query.shape[2] == 1
-        in_place = self._in_place(query, key, value, cache, plan) if plain and causal else None
+        in_place = (
+            self._in_place(query, key, value, cache, seen, plan.static)
+            if plain and causal
+            else None
+        )
         if in_place is not None:
             plan.paths[self.layer_idx] = "cached_attention"
             return in_place, None
@@ -140,17 +144,18 @@ class MaskedGPT2Attention(GPT2Attention):
         key: Tensor,
         value: Tensor,
         cache: Cache | None,
-        plan: AttentionPlan,
+        seen: Visibility,
+        static: bool,
     ) -> Tensor | None:
         """Attention that writes the cache itself; None for a cache that it cannot take."""
-        if plan.static:
+        if static:
             assert cache is not None
             layer = static_layer(cache, self.layer_idx, key, value)
             if not _stores(layer.keys.dtype, query):
                 return None
             position = layer.cumulative_length.reshape(())
             caches = layer.keys, layer.values
-            out = self._cached_attention(query, key, value, caches, position, plan.seen)
+            out = self._cached_attention(query, key, value, caches, position, seen)
             layer.cumulative_length.add_(query.shape[2])
             return out
         if not isinstance(cache, KVCache):
@@ -160,7 +165,7 @@ class MaskedGPT2Attention(GPT2Attention):
             return None
         key_cache, value_cache, filled = cache.reserve(key, value, self.layer_idx)
         caches = key_cache, value_cache
-        out = self._cached_attention(query, key, value, caches, filled, plan.seen)
+        out = self._cached_attention(query, key, value, caches, filled, seen)
         cache.advance(query.shape[2], self.layer_idx)
         return out
 

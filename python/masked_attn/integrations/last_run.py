@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
+from transformers.cache_utils import StaticLayer
 
 from .plan import AttentionPlan
 from .static_cache import self_attention_cache
@@ -16,34 +18,70 @@ __all__ = ["LastRun"]
 
 @dataclass
 class LastRun:
-    """One forward. The masks of its plan stay alive until the next one, its cache does not.
+    """One forward. It holds no cache, and of the masks only the key mask, until the next forward.
 
     Attributes:
-        plan: what the layers followed and the paths they took; None if all of them ran stock code.
-        why: the reason for stock code.
+        why: the reason for stock code in every layer; None when there was a plan.
         batch: rows of the input, if there was an input.
         queries: tokens of each row.
+        keys: keys that a layer saw; None where only a device knows.
         device: type of the input's device.
+        paths: number of the layer to the path that it took.
+        cross_paths: the same for cross attention.
+        reasons: why a layer ran stock code although there was a plan.
+        countable: the tiles can be counted: by key mask and causality alone, on the CPU.
+        key_mask: bool ``[batch, keys]`` of a countable forward.
+        causal: of a countable forward.
         cache: facts about the cache that was used, see ``report``.
     """
 
-    plan: AttentionPlan | None = None
     why: str | None = None
     batch: int | None = None
     queries: int | None = None
+    keys: int | None = None
     device: str | None = None
+    paths: dict[int, str] = field(default_factory=dict)
+    cross_paths: dict[int, str] = field(default_factory=dict)
+    reasons: dict[int, str] = field(default_factory=dict)
+    countable: bool = False
+    key_mask: Tensor | None = None
+    causal: bool = False
     cache: dict[str, Any] | None = None
 
     @classmethod
-    def of(cls, arguments: dict[str, Any], plan: AttentionPlan | None, why: str | None) -> LastRun:
-        """Before the forward runs: its sizes."""
+    def left_to_stock(cls, arguments: dict[str, Any], why: str) -> LastRun:
+        """A forward without a plan."""
+        last = cls(why=why)
+        last._measure(arguments)
+        return last
+
+    @classmethod
+    def planned(cls, arguments: dict[str, Any], plan: AttentionPlan) -> LastRun:
+        """A forward with a plan, before it runs: the layers fill in their paths."""
+        seen = plan.seen
+        last = cls(
+            keys=None if plan.static else seen.keys,
+            paths=plan.paths,
+            cross_paths=plan.cross_paths,
+            reasons=plan.reasons,
+            causal=seen.causal,
+        )
+        last._measure(arguments)
+        plain = seen.attn_mask is None and not (plan.textbook or plan.static)
+        # In a compiled graph a mask that is kept would be one more result.
+        last.countable = plain and last.device == "cpu" and not torch.compiler.is_compiling()
+        if last.countable and seen.key_mask is not None:
+            is_callers = arguments["attention_mask"].dtype == torch.bool
+            last.key_mask = seen.key_mask.clone() if is_callers else seen.key_mask
+        return last
+
+    def _measure(self, arguments: dict[str, Any]) -> None:
         ids, embeds = arguments.get("input_ids"), arguments.get("inputs_embeds")
         inputs: Tensor | None = embeds if ids is None else ids
-        if inputs is None:
-            return cls(plan, why)
-        tokens = inputs.shape if ids is not None else inputs.shape[:-1]
-        batch, queries = math.prod(tokens[:-1]), math.prod(tokens[-1:])
-        return cls(plan, why, batch, queries, inputs.device.type)
+        if inputs is not None:
+            tokens = inputs.shape if ids is not None else inputs.shape[:-1]
+            self.batch, self.queries = math.prod(tokens[:-1]), math.prod(tokens[-1:])
+            self.device = inputs.device.type
 
     def look_at(self, cache: Any, out: Any) -> None:
         """After the forward: what its cache has become. Layers are alike, so one is enough."""
@@ -52,9 +90,12 @@ class LastRun:
         keys = getattr(layers[0], "keys", None) if layers else None
         if keys is None:
             return
+        static = isinstance(layers[0], StaticLayer)
+        # A quantized layer keeps in `keys` only what it has not quantized yet, perhaps nothing.
+        if not static and keys.shape[2:3] != (layers[0].get_seq_length(),):
+            return
         values = layers[0].values
         buffer = getattr(layers[0], "buffer", None)
-        static = self.plan is not None and self.plan.static
         capacity = keys.shape[2] if buffer is None else buffer.capacity
         rows = keys.shape[0] * keys.shape[1]
         slot = rows * (keys.shape[3] + values.shape[3]) * keys.element_size()

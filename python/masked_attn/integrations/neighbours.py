@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from torch import nn
+from torch.nn.modules import module as torch_modules
 from transformers.models.gpt2.modeling_gpt2 import GPT2Attention, GPT2Block, GPT2Model
 
 __all__ = [
@@ -17,7 +18,13 @@ __all__ = [
     "hand_over_forward",
     "mask_reader",
     "require_own_block",
+    "require_own_model",
 ]
+
+
+ATTENTIONS = ("attn", "crossattention")
+# Attributes of an instance that say: another forward may run.
+TRACES = frozenset({"forward", "_hf_hook", "_old_forward"})
 
 
 def blocks_of(transformer: GPT2Model) -> list[GPT2Block]:
@@ -31,8 +38,7 @@ def blocks_of(transformer: GPT2Model) -> list[GPT2Block]:
 def attentions_of(block: nn.Module) -> dict[str, nn.Module]:
     """Self-attention and, if there is one, cross attention, by the names of their attributes."""
     held = block._modules
-    names = ("attn", "crossattention")
-    return {name: module for name in names if (module := held.get(name)) is not None}
+    return {name: module for name in ATTENTIONS if (module := held.get(name)) is not None}
 
 
 def forward_slot(module: nn.Module) -> str:
@@ -46,6 +52,20 @@ def hand_over_forward(old: nn.Module, new: nn.Module) -> None:
     slot = forward_slot(old)
     if slot in old.__dict__ and _runs_own_forward(old):
         new.__dict__[slot] = type(new).forward.__get__(new)
+
+
+def require_own_model(transformer: GPT2Model) -> None:
+    """Refuse a ``forward`` that is not stock's: nobody knows what it does to the masks.
+
+    Raises:
+        TypeError: names the class, or what replaced its ``forward``.
+    """
+    kind = type(transformer)
+    if kind.forward is not GPT2Model.forward:
+        raise TypeError(f"cannot patch {kind.__name__}: it has a forward of its own")
+    if GPT2Model.forward.__module__ != GPT2Model.__module__:
+        by = _name(GPT2Model.forward)
+        raise TypeError(f"cannot patch GPT2Model: its forward was replaced by {by}")
 
 
 def require_own_block(layer: Any, number: int) -> None:
@@ -72,23 +92,36 @@ def require_own_block(layer: Any, number: int) -> None:
 def mask_reader(transformer: GPT2Model) -> str | None:
     """Who may read or change the mask on its way to attention: stock code must then make it.
 
-    Other hooks are no matter: they see the same inputs and outputs as under stock code.
+    Other hooks are no matter: they see the same inputs and outputs as under stock code. This runs
+    before every forward, so it looks where changes leave a trace, and closer only at a trace.
     """
+    if torch_modules._global_forward_pre_hooks:
+        return "a global forward pre-hook"
+    if GPT2Block.forward.__module__ != GPT2Block.__module__:
+        return f"GPT2Block.forward was replaced by {_name(GPT2Block.forward)}"
     for number, block in enumerate(transformer.h):
         if not isinstance(block, GPT2Block):
             return f"block {number} is wrapped in {type(block).__name__}"
+        if type(block).forward is not GPT2Block.forward:
+            return f"block {number} is a {type(block).__name__}"
         if block._forward_pre_hooks:
             return f"a forward pre-hook on block {number}"
-        attentions = attentions_of(block)
-        for name, module in attentions.items():
+        held = block._modules
+        for name in ATTENTIONS:
+            module = held.get(name)
+            if module is None:
+                continue
             if module._forward_pre_hooks_with_kwargs or module._forward_hooks_with_kwargs:
                 return f"a hook with_kwargs on {name} of block {number}"
-        for module in (block, *attentions.values()):
-            if not _only_moves(module):
-                return f"a hook on top of accelerate in block {number}"
-            if not _runs_own_forward(module):
-                return f"forward was replaced in block {number}"
+            if not TRACES.isdisjoint(module.__dict__) and not _passes_masks_on(module):
+                return f"forward of {name} was replaced or hooked in block {number}"
+        if not TRACES.isdisjoint(block.__dict__) and not _passes_masks_on(block):
+            return f"forward was replaced or hooked in block {number}"
     return None
+
+
+def _passes_masks_on(module: nn.Module) -> bool:
+    return _only_moves(module) and _runs_own_forward(module)
 
 
 def _runs_own_forward(module: nn.Module) -> bool:

@@ -16,19 +16,19 @@ from transformers import PreTrainedModel
 from transformers.models.gpt2.modeling_gpt2 import GPT2Attention, GPT2Model
 
 from .finding import generators_inside, gpt2_inside
-from .forward import CLASSES, PatchedForward, require_our_layers
+from .forward import CLASSES, PatchedForward, patch_of, require_our_layers
 from .generation import PREPARE, PatchedCachePreparation
 from .gpt2 import MaskedGPT2Attention
 from .neighbours import (
     attentions_of,
-    blocks_of,
     forward_slot,
     hand_over_forward,
     require_own_block,
+    require_own_model,
 )
 from .versions import require_parameters
 
-__all__ = ["patch", "patch_of", "patched", "paths", "unpatch"]
+__all__ = ["patch", "patched", "paths", "unpatch"]
 
 Model = TypeVar("Model", bound=torch.nn.Module)
 
@@ -88,7 +88,7 @@ def unpatch(model: Model) -> Model:
     transformer = gpt2_inside(model)
     forward = patch_of(transformer)
     if forward is not None:
-        for block, originals in zip(blocks_of(transformer), forward.originals, strict=True):
+        for block, originals in forward.originals:
             for name, original in originals.items():
                 _put_back(block, name, original)
         _restore_forward(transformer, forward.previous)
@@ -136,23 +136,13 @@ def paths(model: torch.nn.Module) -> dict[int, str]:
     return {} if forward is None else forward.paths()
 
 
-def patch_of(transformer: GPT2Model) -> PatchedForward | None:
-    """The patch of this model, also beneath a hook of accelerate; None without one."""
-    forward = transformer.__dict__.get(forward_slot(transformer))
-    if isinstance(forward, PatchedForward):
-        return forward
-    if any(isinstance(block.attn, MaskedGPT2Attention) for block in blocks_of(transformer)):
-        raise RuntimeError("forward of the model was wrapped or lost after patch; undo that first")
-    return None
-
-
 def _replace_attention(transformer: GPT2Model, fused: bool) -> None:
+    require_own_model(transformer)
     for number, layer in enumerate(transformer.h):
         require_own_block(layer, number)
-    originals: list[dict[str, GPT2Attention]] = []
-    for block in transformer.h:
-        originals.append(attentions_of(block))
-        for name, original in originals[-1].items():
+    originals = [(block, attentions_of(block)) for block in transformer.h]
+    for block, modules in originals:
+        for name, original in modules.items():
             ours = CLASSES[name].sharing(original)
             setattr(block, name, ours)
             hand_over_forward(original, ours)

@@ -11,18 +11,24 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.gpt2.modeling_gpt2 import GPT2Model
 
 from .neighbours import mask_reader
 from .static_cache import is_static, self_attention_cache
-from .visibility import Visibility
+from .visibility import Visibility, on_host
 
 __all__ = ["STOCK", "AttentionPlan", "LeftToStock", "make_plan"]
 
 STOCK = "stock"
 
 # They reach the attention function through the blocks and change its result.
-STOCK_KEYWORDS = ("cache", "position_bias", "s_aux", "sliding_window", "softcap")
+STOCK_KEYWORDS = (
+    *("cache", "position_bias", "s_aux", "sliding_window", "softcap"),
+    # What the layers pass on by themselves: a caller's is an error in stock code.
+    *("dropout", "key", "module", "query", "scaling", "value"),
+)
 
 
 class LeftToStock(Exception):
@@ -40,6 +46,7 @@ class AttentionPlan:
         static: the cache is a static one, and ``seen`` spans all its slots; those that are not yet
             filled are out of sight besides.
         encoder: what cross attention sees of the encoder's states, if there are any.
+        states: the encoder's states, ``[batch, keys, embed]``.
         paths: number of the layer to the name of the path it took, filled by the layers.
         cross_paths: the same for cross attention.
         reasons: why a layer ran stock code all the same.
@@ -50,6 +57,7 @@ class AttentionPlan:
     output_attentions: bool
     static: bool = False
     encoder: Visibility | None = None
+    states: Tensor | None = None
     paths: dict[int, str] = field(default_factory=dict)
     cross_paths: dict[int, str] = field(default_factory=dict)
     reasons: dict[int, str] = field(default_factory=dict)
@@ -86,6 +94,7 @@ def make_plan(model: GPT2Model, arguments: dict[str, Any], fused: bool) -> Atten
         output_attentions=bool(output_attentions),
         static=static,
         encoder=_encoder_visibility(arguments),
+        states=arguments.get("encoder_hidden_states"),
     )
 
 
@@ -96,18 +105,27 @@ def _option(model: GPT2Model, arguments: dict[str, Any], name: str) -> Any:
 
 
 def _refuse_what_only_stock_knows(model: GPT2Model, arguments: dict[str, Any]) -> None:
-    if arguments.get("is_causal", getattr(model.config, "is_causal", None)) is False:
-        raise LeftToStock("the model is not causal")
-    if str(model.config._attn_implementation).startswith("paged|"):
-        raise LeftToStock("attention is paged")
+    implementation = model.config._attn_implementation
+    if not _is_known(implementation):
+        raise LeftToStock(f"attention implementation {implementation}")
     if model.gradient_checkpointing and model.training:
         raise LeftToStock("gradient checkpointing is on")
     for name in STOCK_KEYWORDS:
         if arguments.get(name) is not None:
             raise LeftToStock(f"{name} was given")
+    if arguments.get("is_causal", getattr(model.config, "is_causal", None)) is False:
+        raise LeftToStock("the model is not causal")
     reader = mask_reader(model)
     if reader is not None:
         raise LeftToStock(reader)
+
+
+def _is_known(implementation: str | None) -> bool:
+    """Whether this is attention as GPT-2 means it: no paging, nothing that others registered."""
+    if implementation == "sdpa":
+        return ALL_ATTENTION_FUNCTIONS.get(implementation) is sdpa_attention_forward
+    known = (None, "eager", "masked_attn", "flex_attention")
+    return implementation in known or str(implementation).startswith("flash_attention_")
 
 
 def _refuse_training(model: GPT2Model, arguments: dict[str, Any]) -> None:
@@ -144,9 +162,12 @@ def _visibility(model: GPT2Model, arguments: dict[str, Any], static: bool) -> Vi
 
 def _encoder_visibility(arguments: dict[str, Any]) -> Visibility | None:
     states: Tensor | None = arguments.get("encoder_hidden_states")
-    if states is None:
+    # Compiled graphs run the stock cross attention: see cross_attention.py.
+    if states is None or torch.compiler.is_compiling():
         return None
     batch, keys = _input_shape(arguments)[0], states.shape[1]
+    if states.shape[0] != batch:
+        raise LeftToStock(f"{states.shape[0]} rows of encoder states for {batch} rows")
     mask = arguments.get("encoder_attention_mask")
     if mask is None:
         return Visibility(keys=keys)
@@ -189,10 +210,10 @@ def _cache_sizes(cache: Any, queries: int, static: bool) -> tuple[int, int]:
         return 0, queries
     seen = cache.get_seq_length()
     if isinstance(seen, Tensor):
-        on_host = seen.device.type == "cpu" and not torch.compiler.is_compiling()
-        if not static and not on_host:
+        readable = on_host(seen)
+        if not static and not readable:
             raise LeftToStock("the cache counts its tokens on a device")
-        seen = int(seen) if on_host else 0
+        seen = int(seen) if readable else 0
     slots, offset = cache.get_mask_sizes(queries, 0)
     if offset != 0 or slots < seen + queries:
         raise LeftToStock(f"the cache hands over {slots} slots from {offset} on, after {seen}")
@@ -214,8 +235,7 @@ def _sequences(model: GPT2Model, arguments: dict[str, Any], batch: int) -> Tenso
     if positions.ndim > 2:
         raise LeftToStock(f"position_ids has {positions.ndim} dimensions")
     jumps = positions.diff(dim=-1) != 1
-    on_host = positions.device.type == "cpu" and not torch.compiler.is_compiling()
-    if on_host and not bool(jumps.any()):
+    if on_host(positions) and not bool(jumps.any()):
         return None
     number = torch.nn.functional.pad(jumps.cumsum(-1), (1, 0)).expand(batch, -1)
     same = number[:, None, :, None] == number[:, None, None, :]

@@ -7,14 +7,17 @@ from itertools import groupby
 from typing import Any
 
 import torch
+from transformers.models.gpt2.modeling_gpt2 import GPT2Model
 
 from .. import _library
 from .finding import gpt2_inside
+from .forward import patch_of
 from .last_run import LastRun
-from .patching import patch_of
-from .plan import STOCK, AttentionPlan
+from .plan import STOCK
 
 __all__ = ["Report", "report"]
+
+OPERATORS = ("cached_attention", "masked_attention")
 
 
 class Report(dict[str, Any]):
@@ -62,56 +65,55 @@ def report(model: torch.nn.Module) -> Report:
         layer 0-1 fused: masked_attention
         tiles     each layer visited 2 of 2 (48 queries x 64 keys)
     """
-    forward = patch_of(gpt2_inside(model))
+    transformer = gpt2_inside(model)
+    forward = patch_of(transformer)
     if forward is None:
         return Report(patched=False)
     facts = Report(patched=True, fused=forward.fused)
-    last = forward.last
-    if last is not None:
-        facts.update(_facts(last, len(forward.originals), forward.model.config.n_head))
+    if forward.last is not None:
+        facts.update(_facts(forward.last, transformer))
     return facts
 
 
-def _facts(last: LastRun, layers: int, heads: int) -> dict[str, Any]:
-    plan = last.plan
+def _facts(last: LastRun, transformer: GPT2Model) -> dict[str, Any]:
+    # A layer keeps its number when others are removed.
+    numbers = [getattr(block.attn, "layer_idx", place) for place, block in enumerate(transformer.h)]
     return {
         "batch": last.batch,
         "queries": last.queries,
-        "keys": None if plan is None or plan.static else plan.seen.keys,
-        "layers": [_layer(last, number) for number in range(layers)],
-        "tiles": None if plan is None else _tiles(plan, last, heads),
+        "keys": last.keys,
+        "layers": [_layer(last, number) for number in numbers],
+        "tiles": _tiles(last, transformer.config.n_head),
         "cache": last.cache,
     }
 
 
 def _layer(last: LastRun, number: int) -> dict[str, Any]:
-    plan = last.plan
-    if plan is None:
+    if last.why is not None:
         return {"path": STOCK, "operator": None, "why": last.why, "cross": None}
-    facts = _path(plan.paths.get(number), last.queries, plan.reasons.get(number))
-    cross = plan.cross_paths.get(number)
-    return {**facts, "cross": None if cross is None else _path(cross, last.queries, None)}
+    why = last.reasons.get(number)
+    facts = _path(last.paths.get(number), last.queries, why)
+    cross = last.cross_paths.get(number)
+    return {**facts, "cross": None if cross is None else _path(cross, last.queries, why)}
 
 
 def _path(name: str | None, queries: int | None, why: str | None) -> dict[str, Any]:
-    if name not in ("cached_attention", "masked_attention"):
+    if name not in OPERATORS:
         return {"path": name, "operator": None, "why": why}
     return {"path": "one-query" if queries == 1 else "fused", "operator": name, "why": None}
 
 
-def _tiles(plan: AttentionPlan, last: LastRun, heads: int) -> dict[str, int] | None:
-    seen = plan.seen
-    if plan.textbook or plan.static or seen.attn_mask is not None or last.device != "cpu":
+def _tiles(last: LastRun, heads: int) -> dict[str, int] | None:
+    if not last.countable or not set(last.paths.values()) & set(OPERATORS):
         return None
-    assert last.batch is not None
-    if seen.key_mask is None:
-        rows = b"\1" * (last.batch * seen.keys)
+    assert last.batch is not None and last.queries is not None and last.keys is not None
+    if last.key_mask is None:
+        rows = b"\1" * (last.batch * last.keys)
     else:
-        rows = bytes(seen.key_mask.flatten().tolist())
+        rows = bytes(last.key_mask.flatten().tolist())
     kernels = _library.load()
-    # A cache of n keys and one query is causal all the same: the query is the last.
-    mask = memoryview(rows).cast("B", shape=[last.batch, seen.keys])
-    plans = kernels.visibility_plan(mask, queries=last.queries, causal=seen.causal)
+    mask = memoryview(rows).cast("B", shape=[last.batch, last.keys])
+    plans = kernels.visibility_plan(mask, queries=last.queries, causal=last.causal)
     return {
         "visited": heads * sum(row["tiles_visited"] for row in plans),
         "skipped": heads * sum(row["tiles_skipped"] for row in plans),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from ..functional import expand_mask, masked_softmax
 from ..reference import visible
 
-__all__ = ["Visibility", "textbook_attention", "wants_grad"]
+__all__ = ["Visibility", "on_host", "textbook_attention", "wants_grad"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,14 @@ class Visibility:
         if self.key_mask is not None:
             mask = mask & self.key_mask[:, None, None, :]
         return Visibility(keys=self.keys, attn_mask=mask)
+
+    def on(self, device: torch.device) -> Visibility:
+        """The same masks on another device: layers may be spread over several."""
+        masks = (self.key_mask, self.attn_mask)
+        if all(mask is None or mask.device == device for mask in masks):
+            return self
+        key_mask, attn_mask = (None if mask is None else mask.to(device) for mask in masks)
+        return replace(self, key_mask=key_mask, attn_mask=attn_mask)
 
     def arguments(self) -> dict[str, Any]:
         """Keywords of ``masked_attention``."""
@@ -88,6 +97,11 @@ class Visibility:
         return visible(*shape, device=query.device, **self.arguments())
 
 
+def on_host(tensor: Tensor) -> bool:
+    """Whether a value can be read without waiting for a device or cutting a compiled graph."""
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
 def wants_grad(*tensors: Tensor | None) -> bool:
     """Whether autograd records what is computed from ``tensors``."""
     return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
@@ -119,9 +133,12 @@ def textbook_attention(
     """
     groups = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+    upcast = upcast and query.element_size() < 4
     if upcast:
         query, key = query.float(), key.float()
-    scores = query @ key.transpose(-1, -2)
+    # Else a region of autocast would multiply in its own dtype again.
+    with torch.autocast(query.device.type, enabled=False) if upcast else nullcontext():
+        scores = query @ key.transpose(-1, -2)
     mask = seen.additive(query)
     if wants_grad(scores, mask):
         weights = torch.softmax(scores * scale + mask, dim=-1)

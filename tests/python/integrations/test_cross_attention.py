@@ -155,6 +155,50 @@ def test_a_cache_of_both_kinds_goes_on():
     assert crosses(model) == {("one-query", "masked_attention")}
 
 
+def test_one_row_of_states_for_all_is_left_to_stock():
+    results = []
+    for model in (make(), patch(make())):
+        with torch.no_grad():
+            results.append(model(IDS, encoder_hidden_states=STATES[:1]).logits)
+    assert torch.equal(*results)
+    assert "1 rows of encoder states" in facts(model)[0]["why"]
+
+
+def test_a_call_from_within_a_forward_follows_its_own_states():
+    """A hook that uses the layers for purposes of its own must not see the plan of the forward."""
+    others = torch.randn(3, 4, 32, generator=torch.Generator().manual_seed(8))
+    hidden = torch.randn(3, 7, 32, generator=torch.Generator().manual_seed(9))
+    found = []
+
+    def look(module, args, out):
+        found.append(layer(hidden, encoder_hidden_states=others)[0])
+
+    for model in (make(), patch(make())):
+        layer = model.transformer.h[1].crossattention
+        hook = model.transformer.h[0].mlp.register_forward_hook(look)
+        mask = ENCODER_MASKS["left"].long()
+        with torch.no_grad():
+            model(IDS, encoder_hidden_states=STATES, encoder_attention_mask=mask)
+        hook.remove()
+    torch.testing.assert_close(*found)
+
+
+def test_a_stock_forward_within_a_forward_is_stock():
+    inner, found = patch(make(seed=7)), []
+
+    def run_inner(module, args, out):
+        with torch.enable_grad():  # so that it is left to stock
+            found.append(inner(IDS, encoder_hidden_states=STATES).logits.detach())
+
+    expected = make(seed=7)(IDS, encoder_hidden_states=STATES).logits
+    outer = patch(make())
+    outer.transformer.h[0].mlp.register_forward_hook(run_inner)
+    mask = ENCODER_MASKS["left"].long()
+    with torch.no_grad():
+        outer(IDS, encoder_hidden_states=STATES, encoder_attention_mask=mask)
+    torch.testing.assert_close(found[0], expected.detach())
+
+
 def test_a_layer_called_alone_is_stock():
     hidden = torch.randn(3, 5, 32)
     results = [

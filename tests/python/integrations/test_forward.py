@@ -189,6 +189,24 @@ def test_upcast_computes_scores_in_float32(monkeypatch):
     assert dtypes == [torch.float32] * 2 + [torch.bfloat16] * 2
 
 
+def test_upcasting_never_makes_numbers_smaller():
+    model = gpt2(reorder_and_upcast_attn=True, implementation="eager").double()
+    expected = logits(gpt2(implementation="eager").double(), input_ids=IDS, attention_mask=LEFT)
+    ours = logits(patch(model, fused=False), input_ids=IDS, attention_mask=LEFT)
+    torch.testing.assert_close(ours[LEFT.bool()], expected[LEFT.bool()], atol=1e-12, rtol=1e-12)
+
+
+def test_upcasting_holds_in_a_region_of_autocast(monkeypatch):
+    dtypes = []
+    softmax = visibility.masked_softmax
+    record = lambda scores, **more: dtypes.append(scores.dtype) or softmax(scores, **more)  # noqa: E731
+    monkeypatch.setattr(visibility, "masked_softmax", record)
+    model = patch(gpt2(reorder_and_upcast_attn=True), fused=False)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits(model, input_ids=IDS, attention_mask=LEFT)
+    assert set(dtypes) == {torch.float32}
+
+
 def test_too_many_arguments_are_an_error_as_in_stock():
     for model in (gpt2(), patch(gpt2())):
         with pytest.raises(TypeError, match="multiple values"):
