@@ -31,9 +31,9 @@ def gpt2_inside(model: Any) -> GPT2Model:
             "call patch, unpatch and paths for each of them"
         )
     raise TypeError(
-        f"masked_attn patches a Hugging Face GPT-2, got {type(model).__name__}; for other transformers "
-        'models call register_attention() and load with attn_implementation="masked_attn" or call '
-        'model.set_attn_implementation("masked_attn")'
+        f"masked_attn patches a Hugging Face GPT-2, got {type(model).__name__}; for other models "
+        "call register_attention() and load them with "
+        'attn_implementation="masked_attn" or call model.set_attn_implementation("masked_attn")'
     )
 
 
