@@ -1,6 +1,6 @@
 """``patch`` and ``unpatch``: GPT-2 on the operators, one instance at a time.
 
-Three kinds of instance attributes change: ``block.attn`` of every block, ``forward`` of the
+Three kinds of instance attributes change: the attention modules of every block, ``forward`` of the
 ``GPT2Model``, and ``_prepare_cache_for_generation`` of a model that generates. Classes and configs
 stay as they are, so copies, pickles and checkpoints work and other models notice nothing.
 """
@@ -34,7 +34,7 @@ Model = TypeVar("Model", bound=torch.nn.Module)
 
 
 def patch(model: Model, *, fused: bool = True) -> Model:
-    """Run the self-attention of one Hugging Face GPT-2 on the operators of masked_attn.
+    """Run the attention of one Hugging Face GPT-2 on the operators of masked_attn.
 
     Args:
         model: ``GPT2Model`` or any module with one inside (``GPT2LMHeadModel``, ``PeftModel``,

@@ -77,7 +77,10 @@ def report(model: torch.nn.Module) -> Report:
 
 def _facts(last: LastRun, transformer: GPT2Model) -> dict[str, Any]:
     # A layer keeps its number when others are removed.
-    numbers = [getattr(block.attn, "layer_idx", place) for place, block in enumerate(transformer.h)]
+    numbers = [
+        getattr(getattr(block, "attn", None), "layer_idx", place)
+        for place, block in enumerate(transformer.h)
+    ]
     return {
         "batch": last.batch,
         "queries": last.queries,

@@ -11,8 +11,10 @@ import torch
 
 pytest.importorskip("transformers")
 
+from integrations.features.caches import Elsewhere
 from integrations.models import generate, gpt2, positions_of, prompts
 from transformers import DynamicCache, StaticCache
+from transformers.cache_utils import Cache
 
 import masked_attn
 from masked_attn import KVCache, report
@@ -150,6 +152,19 @@ def test_stock_code_says_why_and_warns_once():
     with pytest.warns(UserWarning, match="cache was given"):
         forward(model, length=9, cache=object())
     assert "stock: cache was given" in str(report(model))
+
+
+def test_a_cache_that_hides_its_memory_is_not_measured():
+    """A quantized layer keeps elsewhere what it has quantized."""
+    model = patch(gpt2())
+    cache = Cache(layers=[Elsewhere(residual_length=4) for _ in range(2)])
+    forward(model, length=9, past_key_values=cache)
+    assert report(model)["cache"] is None
+    with torch.no_grad():
+        model(torch.ones(2, 1).long(), past_key_values=cache)
+    assert cache.layers[0].keys.shape[2] == 1
+    assert report(model)["cache"] is None
+    assert "cache" not in str(report(model))
 
 
 def test_a_layer_that_falls_back_says_why():
