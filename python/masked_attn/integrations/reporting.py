@@ -133,7 +133,8 @@ def _lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         return [*lines, ("forward", "none yet")]
     sizes = {"batch {}": "batch", "{} queries": "queries", "{} keys": "keys"}
     known = [text.format(facts[name]) for text, name in sizes.items() if facts[name] is not None]
-    lines.append(("forward", ", ".join(known)))
+    sizes_text = ", ".join(known).replace(" 1 queries", " 1 query").replace(" 1 keys", " 1 key")
+    lines.append(("forward", sizes_text))
     lines += _layer_lines(facts["layers"])
     tiles, cache = facts["tiles"], facts["cache"]
     if tiles is not None:

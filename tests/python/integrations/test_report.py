@@ -112,7 +112,7 @@ def test_generate_leaves_its_last_step():
     assert facts["cache"]["length"] == 14
     assert str(facts).splitlines() == [
         "patch     fused",
-        "forward   batch 3, 1 queries, 14 keys",
+        "forward   batch 3, 1 query, 14 keys",
         "layer 0-1 one-query: cached_attention",
         "tiles     each layer visited 6 of 6 (48 queries x 64 keys)",
         f"cache     KVCache, 14 of {facts['cache']['capacity']} slots, 0.0 MB",
