@@ -11,6 +11,8 @@ from masked_attn import _C
 ATTENTION = (
     "masked_attention",
     "_masked_attention_forward",
+    "packed_attention",
+    "_packed_attention_forward",
     "cached_attention",
     "cached_attention.device",
 )

@@ -98,9 +98,16 @@ MUTATIONS = (
     Mutation(
         "top_left_causal",
         f"{KERNELS}/mask.h",
-        "shift_(params.keys - params.queries),",
-        "shift_(0),",
+        "shift_(keys.end - queries.end),",
+        "shift_(keys.begin - queries.begin),",
         OPS_TESTS,
+    ),
+    Mutation(
+        "packed_sequence_ends_one_late",
+        f"{KERNELS}/rows.h",
+        "min_of(offsets[row + 1], end)",
+        "min_of(offsets[row + 1] + 1, end)",
+        ("tests/python/ops/test_packed_attention.py",),
     ),
     Mutation(
         "masked_scores_count_as_zero",

@@ -8,22 +8,11 @@
 
 #include "half.h"
 #include "params.h"
+#include "rows.h"
 #include "target.h"
 
 namespace masked_attn {
 inline namespace MASKED_ATTN_TARGET {
-
-MASKED_ATTN_DEVICE inline int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
-MASKED_ATTN_DEVICE inline int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
-MASKED_ATTN_DEVICE inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-MASKED_ATTN_DEVICE inline int64_t length(Range range) {
-  return range.end > range.begin ? range.end - range.begin : 0;
-}
-
-MASKED_ATTN_DEVICE inline Range intersect(Range a, Range b) {
-  return {max_of(a.begin, b.begin), min_of(a.end, b.end)};
-}
 
 // The lowest `count` bits set, for 0 <= count <= 64.
 MASKED_ATTN_DEVICE inline uint64_t low_bits(int64_t count) {
@@ -67,14 +56,18 @@ MASKED_ATTN_DEVICE inline double lowest_seen(DType dtype) {
 
 class MaskView {
  public:
+  // Of any row of a padded batch.
   MASKED_ATTN_DEVICE explicit MaskView(const MaskParams& params)
-      : p_(params),
-        shift_(params.keys - params.queries),
-        window_(min_of(params.window, params.keys + params.queries)),
-        threshold_(lowest_seen(params.attn_mask_dtype)) {}
+      : MaskView(params, {0, params.queries}, {0, params.keys}) {}
 
-  MASKED_ATTN_DEVICE int64_t queries() const { return p_.queries; }
-  MASKED_ATTN_DEVICE int64_t keys() const { return p_.keys; }
+  // Of one row, which matters to a packed batch.
+  MASKED_ATTN_DEVICE MaskView(const MaskParams& params, int64_t row)
+      : MaskView(params, queries_of(params, row), keys_of(params, row)) {}
+
+  MASKED_ATTN_DEVICE int64_t queries() const { return length(queries_); }
+  MASKED_ATTN_DEVICE int64_t keys() const { return length(keys_); }
+  MASKED_ATTN_DEVICE Range all_queries() const { return queries_; }
+  MASKED_ATTN_DEVICE Range all_keys() const { return keys_; }
   MASKED_ATTN_DEVICE bool has_bias() const {
     return p_.attn_mask != nullptr && p_.attn_mask_dtype != DType::kBool;
   }
@@ -83,7 +76,7 @@ class MaskView {
 
   // From the first to the last key of the row that the key mask shows.
   MASKED_ATTN_DEVICE Range row_range(int64_t row) const {
-    Range range{0, p_.keys};
+    Range range = keys_;
     if (p_.key_mask == nullptr) return range;
     while (range.begin < range.end && !key_visible(row, range.begin)) ++range.begin;
     while (range.end > range.begin && !key_visible(row, range.end - 1)) --range.end;
@@ -93,7 +86,7 @@ class MaskView {
   // The keys that causality and the window leave to a query; empty when begin >= end.
   MASKED_ATTN_DEVICE Range position_range(int64_t query) const {
     const int64_t position = query + shift_;
-    Range range{0, p_.keys};
+    Range range = keys_;
     if (window_ > 0) {
       range.begin = max_of(range.begin, position - window_ + 1);
       range.end = min_of(range.end, position + window_);
@@ -104,15 +97,16 @@ class MaskView {
 
   // The queries to which causality and the window leave some key of `keys`.
   MASKED_ATTN_DEVICE Range seeing_queries(Range keys) const {
-    Range range{0, p_.queries};
-    if (length(keys) == 0) return {0, 0};
+    Range range = queries_;
+    const Range none{queries_.begin, queries_.begin};
+    if (length(keys) == 0) return none;
     if (p_.causal) {
       range.begin = max_of(range.begin, keys.begin - shift_);
     } else if (window_ > 0) {
       range.begin = max_of(range.begin, keys.begin - shift_ - window_ + 1);
     }
     if (window_ > 0) range.end = min_of(range.end, keys.end - 1 - shift_ + window_);
-    return length(range) == 0 ? Range{0, 0} : range;
+    return length(range) == 0 ? none : range;
   }
 
   // Bits of the `count` keys from `key` on: what the key mask shows.
@@ -182,6 +176,15 @@ class MaskView {
   }
 
  private:
+  // The last query sees the last key.
+  MASKED_ATTN_DEVICE MaskView(const MaskParams& params, Range queries, Range keys)
+      : p_(params),
+        queries_(queries),
+        keys_(keys),
+        shift_(keys.end - queries.end),
+        window_(min_of(params.window, length(keys) + length(queries))),
+        threshold_(lowest_seen(params.attn_mask_dtype)) {}
+
   MASKED_ATTN_DEVICE bool key_visible(int64_t row, int64_t key) const {
     return p_.key_mask[row * p_.key_mask_strides[0] + key * p_.key_mask_strides[1]] != 0;
   }
@@ -210,6 +213,8 @@ class MaskView {
   }
 
   MaskParams p_;
+  Range queries_;  // of the row
+  Range keys_;
   int64_t shift_;
   int64_t window_;
   double threshold_;

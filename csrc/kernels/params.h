@@ -29,7 +29,8 @@ struct Range {
   int64_t end;
 };
 
-// A [batch, heads, rows, columns] tensor. The last dimension is contiguous.
+// A [batch, heads, rows, columns] tensor. The last dimension is contiguous. Without columns, the
+// rows are.
 struct TensorView {
   void* data;
   DType dtype;
@@ -38,10 +39,21 @@ struct TensorView {
   int64_t row_stride;
 };
 
+// Sequences back to back, without padding: row r of the batch has the queries from
+// `query_offsets[r]` up to `query_offsets[r + 1]`, and keys likewise. Both are indices in tensors
+// whose batch stride is 0.
+struct PackedRows {
+  const int64_t* query_offsets;  // [batch + 1], null: every row is padded to the same sizes
+  const int64_t* key_offsets;    // [batch + 1]; the same pointer: as many keys as queries
+  int64_t all_queries;
+  int64_t all_keys;
+};
+
 // Everything that decides which query sees which key; `MaskView` (mask.h) reads it.
 struct MaskParams {
-  int64_t queries;
+  int64_t queries;  // of each row; packed: of the longest, at least
   int64_t keys;
+  PackedRows packed;
   const uint8_t* key_mask;  // [batch, keys], null: every key may be seen
   int64_t key_mask_strides[2];
   const void* attn_mask;  // [batch, heads, queries, keys] with broadcast strides, null: none
@@ -74,11 +86,11 @@ struct AttentionParams {
   int64_t kv_heads;
   int64_t head_dim;
   int64_t value_dim;
-  TensorView out;    // [batch, heads, queries, value_dim]
-  void* logsumexp;   // [batch, heads, queries] contiguous, float (double for double), may be null
-  TensorView query;  // [batch, heads, queries, head_dim]
-  TensorView key;    // [batch, kv_heads, keys, head_dim]
-  TensorView value;  // [batch, kv_heads, keys, value_dim]
+  TensorView out;        // [batch, heads, queries, value_dim]
+  TensorView logsumexp;  // [batch, heads, queries], float (double for double); data may be null
+  TensorView query;      // [batch, heads, queries, head_dim]
+  TensorView key;        // [batch, kv_heads, keys, head_dim]
+  TensorView value;      // [batch, kv_heads, keys, value_dim]
   MaskParams mask;
   // CUDA: if not null, the new keys begin at this slot, known to the device only, and the keys end
   // behind them; `mask.keys` is then the capacity of the cache.

@@ -5,6 +5,7 @@
 
 #include "cached_attention.h"
 #include "masked_attention.h"
+#include "packed_attention.h"
 
 namespace masked_attn::autocast {
 namespace {
@@ -41,6 +42,31 @@ std::tuple<at::Tensor, at::Tensor> masked_attention_forward_autocast(
                                   key_mask, attn_mask, causal, window, scale, dropout_p);
 }
 
+template <at::DeviceType device>
+at::Tensor packed_attention_autocast(const at::Tensor& query, const at::Tensor& key,
+                                     const at::Tensor& value, const at::Tensor& cu_seqlens,
+                                     c10::SymInt max_seqlen,
+                                     const std::optional<at::Tensor>& cu_seqlens_k,
+                                     std::optional<c10::SymInt> max_seqlen_k, bool causal,
+                                     std::optional<int64_t> window, std::optional<double> scale) {
+  c10::impl::ExcludeDispatchKeyGuard guard(key_of<device>());
+  return packed_attention(cast<device>(query), cast<device>(key), cast<device>(value), cu_seqlens,
+                          std::move(max_seqlen), cu_seqlens_k, std::move(max_seqlen_k), causal,
+                          window, scale);
+}
+
+template <at::DeviceType device>
+std::tuple<at::Tensor, at::Tensor> packed_attention_forward_autocast(
+    const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+    const at::Tensor& cu_seqlens, c10::SymInt max_seqlen,
+    const std::optional<at::Tensor>& cu_seqlens_k, std::optional<c10::SymInt> max_seqlen_k,
+    bool causal, std::optional<int64_t> window, std::optional<double> scale) {
+  c10::impl::ExcludeDispatchKeyGuard guard(key_of<device>());
+  return packed_attention_forward(cast<device>(query), cast<device>(key), cast<device>(value),
+                                  cu_seqlens, std::move(max_seqlen), cu_seqlens_k,
+                                  std::move(max_seqlen_k), causal, window, scale);
+}
+
 template <at::DeviceType device, class Position>
 at::Tensor cached_attention_autocast(const at::Tensor& query, const at::Tensor& new_key,
                                      const at::Tensor& new_value, at::Tensor& key_cache,
@@ -60,6 +86,8 @@ template <at::DeviceType device>
 void register_for(torch::Library& m) {
   m.impl("masked_attention", masked_attention_autocast<device>);
   m.impl("_masked_attention_forward", masked_attention_forward_autocast<device>);
+  m.impl("packed_attention", packed_attention_autocast<device>);
+  m.impl("_packed_attention_forward", packed_attention_forward_autocast<device>);
   m.impl("cached_attention", cached_attention_autocast<device, c10::SymInt>);
   m.impl("cached_attention.device", cached_attention_autocast<device, const at::Tensor&>);
 }

@@ -2,6 +2,7 @@
 
 #include <ATen/Dispatch_v2.h>
 
+#include <algorithm>
 #include <cstring>
 #include <limits>
 
@@ -25,7 +26,7 @@ DType to_dtype(at::ScalarType dtype) {
   }
 }
 
-// A view of a 4-dimensional tensor whose rows are contiguous.
+// A view of a tensor of 4 dimensions whose rows are contiguous, or of 3.
 TensorView view_of(const at::Tensor& tensor) {
   return {const_cast<void*>(tensor.const_data_ptr()), to_dtype(tensor.scalar_type()),
           tensor.stride(0), tensor.stride(1), tensor.stride(2)};
@@ -54,6 +55,19 @@ MaskParams mask_params(const std::optional<at::Tensor>& key_mask,
   return params;
 }
 
+// One sequence behind the other: the batch is in the offsets, not in the tensors.
+void pack(const PackedLengths& lengths, AttentionParams& p) {
+  MaskParams& mask = p.mask;
+  mask.packed = {lengths.query_offsets.const_data_ptr<int64_t>(),
+                 lengths.key_offsets.const_data_ptr<int64_t>(), mask.queries, mask.keys};
+  mask.queries = std::min(lengths.max_queries, mask.queries);
+  mask.keys = std::min(lengths.max_keys, mask.keys);
+  p.batch = lengths.batch();
+  for (TensorView* view : {&p.out, &p.logsumexp, &p.query, &p.key, &p.value}) {
+    view->batch_stride = 0;
+  }
+}
+
 // The masked value as it lies in memory.
 uint64_t fill_bits(at::ScalarType dtype, std::optional<double> fill) {
   uint64_t bits = 0;
@@ -72,6 +86,18 @@ at::Tensor rows_contiguous(const at::Tensor& tensor) {
   return tensor.size(-1) <= 1 || tensor.stride(-1) == 1 ? tensor : tensor.contiguous();
 }
 
+at::Tensor heads_first(const at::Tensor& tensor) { return tensor.transpose(0, 1).unsqueeze(0); }
+
+PackedLengths packed_lengths(const at::Tensor& cu_seqlens, const c10::SymInt& max_seqlen,
+                             const std::optional<at::Tensor>& cu_seqlens_k,
+                             const std::optional<c10::SymInt>& max_seqlen_k) {
+  const auto as_offsets = [](const at::Tensor& t) { return t.to(at::kLong).contiguous(); };
+  const auto as_length = [](const c10::SymInt& n) { return n.guard_int(__FILE__, __LINE__); };
+  const at::Tensor offsets = as_offsets(cu_seqlens);
+  return {offsets, cu_seqlens_k.has_value() ? as_offsets(*cu_seqlens_k) : offsets,
+          as_length(max_seqlen), as_length(max_seqlen_k.value_or(max_seqlen))};
+}
+
 Call<AttentionParams> attention_call(const at::Tensor& query, const at::Tensor& key,
                                      const at::Tensor& value, const AttendOptions& options,
                                      const at::Tensor& out, const at::Tensor& logsumexp) {
@@ -84,7 +110,7 @@ Call<AttentionParams> attention_call(const at::Tensor& query, const at::Tensor& 
   p.head_dim = query.size(3);
   p.value_dim = value.size(3);
   p.out = view_of(out);
-  p.logsumexp = logsumexp.defined() ? logsumexp.mutable_data_ptr() : nullptr;
+  if (logsumexp.defined()) p.logsumexp = view_of(logsumexp);
   p.query = view_of(call.tensors[0]);
   p.key = view_of(call.tensors[1]);
   p.value = view_of(call.tensors[2]);
@@ -92,6 +118,7 @@ Call<AttentionParams> attention_call(const at::Tensor& query, const at::Tensor& 
       mask_params(options.key_mask, options.attn_mask,
                   {p.batch, p.heads, query.size(2), key.size(2)}, options.causal, options.window);
   p.scale = attention_scale(options.scale, p.head_dim);
+  if (options.packed != nullptr) pack(*options.packed, p);
   return call;
 }
 

@@ -24,6 +24,17 @@ TORCH_LIBRARY(masked_attn, m) {
       "float? scale=None, float dropout_p=0.0) -> (Tensor out, Tensor logsumexp)",
       tags);
   m.def(
+      "packed_attention(Tensor query, Tensor key, Tensor value, Tensor cu_seqlens, "
+      "SymInt max_seqlen, *, Tensor? cu_seqlens_k=None, SymInt? max_seqlen_k=None, "
+      "bool causal=False, int? window=None, float? scale=None) -> Tensor",
+      tags);
+  m.def(
+      "_packed_attention_forward(Tensor query, Tensor key, Tensor value, Tensor cu_seqlens, "
+      "SymInt max_seqlen, *, Tensor? cu_seqlens_k=None, SymInt? max_seqlen_k=None, "
+      "bool causal=False, int? window=None, float? scale=None) "
+      "-> (Tensor out, Tensor logsumexp)",
+      tags);
+  m.def(
       "cached_attention(Tensor query, Tensor new_key, Tensor new_value, Tensor(a!) key_cache, "
       "Tensor(b!) value_cache, *, SymInt position, Tensor? key_mask=None, "
       "Tensor? attn_mask=None, int? window=None, float? scale=None) -> Tensor",

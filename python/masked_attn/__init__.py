@@ -19,6 +19,7 @@ from .functional import (  # noqa: E402
     expand_mask,
     masked_attention,
     masked_softmax,
+    packed_attention,
 )
 from .merging import merge_attention  # noqa: E402
 from .modules import MaskedSelfAttention  # noqa: E402
@@ -38,6 +39,7 @@ __all__ = [
     "masked_softmax",
     "masks",
     "merge_attention",
+    "packed_attention",
     "patch",
     "patched",
     "reference",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
-__all__ = ["padding_mask", "positions_from_mask", "real_lengths"]
+__all__ = ["PackedTokens", "packed_tokens", "padding_mask", "positions_from_mask", "real_lengths"]
 
 
 def padding_mask(
@@ -66,3 +68,35 @@ def real_lengths(mask: Tensor) -> Tensor:
         tensor([2, 3])
     """
     return (mask != 0).sum(-1)
+
+
+class PackedTokens(NamedTuple):
+    """Where the real tokens of a padded batch are, and where each row begins without the pads."""
+
+    indices: Tensor
+    cu_seqlens: Tensor
+    max_seqlen: int
+
+
+def packed_tokens(mask: Tensor) -> PackedTokens:
+    """What it takes to drop the pads of a batch, and to put them back.
+
+    The number of real tokens depends on the mask, so on CUDA this waits for the device.
+
+    Args:
+        mask: ``[batch, keys]`` bool or 0/1, nonzero = real token; any pattern.
+
+    Returns:
+        ``indices``: ``[tokens]`` int64, the real tokens in the flattened ``[batch * keys]``;
+        ``cu_seqlens``: ``[batch + 1]`` int64, as ``packed_attention`` takes it;
+        ``max_seqlen``: the length of the longest row.
+
+    Example:
+        >>> mask = torch.tensor([[0, 1, 1], [1, 1, 1]])
+        >>> packed_tokens(mask)
+        PackedTokens(indices=tensor([1, 2, 3, 4, 5]), cu_seqlens=tensor([0, 2, 5]), max_seqlen=3)
+    """
+    lengths = real_lengths(mask)
+    cu_seqlens = torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
+    longest = int(lengths.max()) if lengths.numel() else 0
+    return PackedTokens(mask.flatten().nonzero()[:, 0], cu_seqlens, longest)

@@ -119,6 +119,37 @@ def masked_attention(
     return _product_of_seen(weights, value, seen), logsumexp
 
 
+def packed_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    cu_seqlens: Tensor,
+    max_seqlen: int | None = None,
+    *,
+    cu_seqlens_k: Tensor | None = None,
+    max_seqlen_k: int | None = None,
+    causal: bool = False,
+    window: int | None = None,
+    scale: float | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Output ``[tokens, heads, value_dim]``, log-sum-exp ``[heads, tokens]``: one by one.
+
+    The two largest lengths say nothing that the offsets do not say, and are not looked at.
+    """
+    tokens, heads, _ = query.shape
+    out = query.new_zeros(tokens, heads, value.shape[-1])
+    logsumexp = query.new_full((heads, tokens), float("-inf"))
+    queries = cu_seqlens.tolist()
+    keys = queries if cu_seqlens_k is None else cu_seqlens_k.tolist()
+    for n in range(len(queries) - 1):
+        own, seen = slice(*queries[n : n + 2]), slice(*keys[n : n + 2])
+        heads_first = (t.transpose(0, 1)[None] for t in (query[own], key[seen], value[seen]))
+        row, sums = masked_attention(*heads_first, causal=causal, window=window, scale=scale)
+        out[own] = row[0].transpose(0, 1)
+        logsumexp[:, own] = sums[0]
+    return out, logsumexp
+
+
 def cached_attention(
     query: Tensor,
     new_key: Tensor,

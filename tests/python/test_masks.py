@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from masked_attn.masks import padding_mask, positions_from_mask, real_lengths
+from masked_attn.masks import packed_tokens, padding_mask, positions_from_mask, real_lengths
 
 LENGTHS = torch.tensor([5, 8, 3, 0])
 
@@ -57,3 +57,20 @@ def test_lengths_of_a_padding_mask_come_back(side: str) -> None:
     mask = padding_mask(LENGTHS, total=11, padding_side=side)
     assert real_lengths(mask).tolist() == LENGTHS.tolist()
     assert real_lengths(mask.long() * 3).tolist() == LENGTHS.tolist()
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int64, torch.float32], ids=str)
+def test_packed_tokens_of_any_pattern(dtype: torch.dtype) -> None:
+    mask = torch.tensor([[0, 1, 1], [0, 0, 0], [1, 0, 1], [1, 1, 1]]).to(dtype)
+    indices, cu_seqlens, max_seqlen = packed_tokens(mask)
+    assert indices.tolist() == [1, 2, 6, 8, 9, 10, 11]
+    assert cu_seqlens.tolist() == [0, 2, 2, 4, 7] and cu_seqlens.dtype == torch.int64
+    assert max_seqlen == 3
+    assert torch.arange(12).view(4, 3)[mask != 0].tolist() == indices.tolist()
+
+
+@pytest.mark.parametrize("shape", [(0, 0), (0, 4), (3, 0)])
+def test_packed_tokens_of_nothing(shape: tuple[int, int]) -> None:
+    indices, cu_seqlens, max_seqlen = packed_tokens(torch.zeros(shape))
+    assert indices.shape == (0,) and max_seqlen == 0
+    assert cu_seqlens.tolist() == [0] * (shape[0] + 1)

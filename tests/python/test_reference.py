@@ -96,6 +96,22 @@ def test_cached_attention_writes_and_sees_what_it_should(queries: int) -> None:
     close(out, oracle.attention(step.query, *seen, causal, 0.4)[0])
 
 
+def test_packed_attention_by_hand() -> None:
+    """Equal scores: each query gets the mean of what it sees; three sequences, one without keys."""
+    key, value = torch.zeros(5, 1, 2), torch.tensor([1.0, 3.0, 10.0, 20.0, 60.0]).view(5, 1, 1)
+    out, logsumexp = reference.packed_attention(
+        torch.zeros(5, 1, 2),
+        key,
+        value,
+        torch.tensor([0, 2, 3, 5]),
+        cu_seqlens_k=torch.tensor([0, 2, 2, 5]),
+        causal=True,
+    )
+    torch.testing.assert_close(out[:, 0, 0], torch.tensor([1.0, 2.0, 0.0, 15.0, 30.0]))
+    counts = torch.tensor([[1.0, 2.0, 0.0, 2.0, 3.0]])
+    torch.testing.assert_close(logsumexp, counts.log())
+
+
 @pytest.mark.parametrize("garbage", [math.nan, math.inf, -math.inf])
 def test_03_masked_garbage_has_no_influence(garbage: float) -> None:
     inputs = make_inputs(queries=6, keys=20, padding="left", causal=True, dtype=torch.float64)

@@ -26,25 +26,26 @@ void write_zeros(const AttentionParams& p, const cpu::Item& item) {
       }
     }
   });
-  if (p.logsumexp == nullptr) return;
+  if (p.logsumexp.data == nullptr) return;
+  T* logsumexp = static_cast<T*>(p.logsumexp.data);
   for (int64_t head = 0; head < p.heads; ++head) {
-    T* logsumexp = static_cast<T*>(p.logsumexp) + (item.row * p.heads + head) * p.mask.queries;
-    fill(logsumexp + item.queries.begin, negative_infinity(T{}), queries);
+    fill(logsumexp + row_offset(p.logsumexp, item.row, head, item.queries.begin),
+         negative_infinity(T{}), queries);
   }
 }
 
 template <class T>
 int32_t run(const AttentionParams& p) {
-  const MaskView mask(p.mask);
   cpu::Item* items = reinterpret_cast<cpu::Item*>(p.workspace.shared);
   const int64_t count = cpu::plan_attention(p, items);
   const int64_t group = p.heads / p.kv_heads;
-  const FewQueryAttention<T> few(p, mask);
-  memset(p.workspace.shared + cpu::shared_layout(p).counters, 0, p.batch * p.kv_heads * 4);
+  const cpu::SharedLayout layout = cpu::shared_layout(p);
+  memset(p.workspace.shared + layout.counters, 0, p.batch * p.kv_heads * 4);
   return for_each_task(p.threads, count * p.heads, [&](int64_t task, int64_t worker) {
     const cpu::Item& item = items[task / p.heads];
     const int64_t head = task % p.heads;
     char* workspace = p.workspace.workers + worker * p.workspace.worker_bytes;
+    const MaskView mask(p.mask, item.row);
     switch (item.path) {
       case cpu::Path::kZero:
         if (head == 0) write_zeros<T>(p, item);
@@ -53,7 +54,8 @@ int32_t run(const AttentionParams& p) {
         return TiledAttention<T>(p, mask, workspace).run(item, head);
       case cpu::Path::kFew:
         // The first head of a group works for all of it.
-        if (head % group == 0) few.run(item, head / group, workspace);
+        if (head % group != 0) return;
+        FewQueryAttention<T>(p, mask, layout).run(item, head / group, workspace);
     }
   });
 }

@@ -90,11 +90,9 @@ inline void add_visible_values(const T* weights, uint64_t bits, int64_t begin, i
 template <class T>
 class FewQueryAttention {
  public:
-  FewQueryAttention(const AttentionParams& params, const MaskView& mask)
-      : p_(params),
-        mask_(mask),
-        group_(params.heads / params.kv_heads),
-        layout_(cpu::shared_layout(params)) {}
+  FewQueryAttention(const AttentionParams& params, const MaskView& mask,
+                    const cpu::SharedLayout& layout)
+      : p_(params), mask_(mask), group_(params.heads / params.kv_heads), layout_(layout) {}
 
   // Some chunks of keys of one key head, for the queries of the item and all heads of the group.
   void run(const cpu::Item& item, int64_t kv_head, char* workspace) const {
@@ -246,17 +244,16 @@ class FewQueryAttention {
       store_scaled(values, state.normalizer(), p_.value_dim,
                    data + row_offset(p_.out, at.batch, at.head, at.query));
     });
-    if (p_.logsumexp == nullptr) return;
-    static_cast<T*>(p_.logsumexp)[flat(at)] = state.logsumexp();
+    if (p_.logsumexp.data == nullptr) return;
+    const int64_t offset = row_offset(p_.logsumexp, at.batch, at.head, at.query);
+    static_cast<T*>(p_.logsumexp.data)[offset] = state.logsumexp();
   }
 
-  int64_t flat(const Place& at) const {
-    return (at.batch * p_.heads + at.head) * p_.mask.queries + at.query;
-  }
-
-  Part part(const Place& at, int64_t chunk) const {
+  // Of row r of a group's queries.
+  Part part(const cpu::Item& item, int64_t kv_head, int64_t r, int64_t chunk) const {
     static_assert(sizeof(OnlineSoftmax<T>) == 2 * sizeof(T), "plan.cpp counts on it");
-    const int64_t index = flat(at) * layout_.max_chunks + chunk;
+    const int64_t unit = chunk_slot(p_.mask, item.row, chunk) * p_.kv_heads + kv_head;
+    const int64_t index = unit * group_ * layout_.partial_queries + r;
     char* begin = p_.workspace.shared + layout_.partials + index * layout_.partial_bytes;
     return {reinterpret_cast<OnlineSoftmax<T>*>(begin),
             reinterpret_cast<T*>(begin + sizeof(OnlineSoftmax<T>))};
@@ -264,7 +261,7 @@ class FewQueryAttention {
 
   void store_parts(const cpu::Item& item, int64_t kv_head, int64_t chunk, const Scratch& s) const {
     for (int64_t r = 0; r < s.rows; ++r) {
-      const Part p = part(place(item, kv_head, r), chunk);
+      const Part p = part(item, kv_head, r, chunk);
       *p.state = s.state[r];
       memcpy(p.values, s.out(r), p_.value_dim * sizeof(T));
     }
@@ -279,27 +276,26 @@ class FewQueryAttention {
 
   void merge_parts(const cpu::Item& item, int64_t kv_head, Scratch& s) const {
     for (int64_t r = 0; r < s.rows; ++r) {
-      const Place at = place(item, kv_head, r);
       OnlineSoftmax<T> total;
       total.reset();
       T* out = s.out(r);
       fill(out, T{0}, p_.value_dim);
       for (int64_t chunk = 0; chunk < item.chunks; ++chunk) {
-        const Part p = part(at, chunk);
+        const Part p = part(item, kv_head, r, chunk);
         T part_factor;
         const T factor = total.merge(*p.state, &part_factor);
         for (int64_t d = 0; d < p_.value_dim; ++d) {
           out[d] = out[d] * factor + p.values[d] * part_factor;
         }
       }
-      store(at, total, out);
+      store(place(item, kv_head, r), total, out);
     }
   }
 
   const AttentionParams& p_;
   const MaskView& mask_;
   int64_t group_;
-  cpu::SharedLayout layout_;
+  const cpu::SharedLayout& layout_;
 };
 
 }  // namespace MASKED_ATTN_TARGET

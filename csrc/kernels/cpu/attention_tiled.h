@@ -281,9 +281,9 @@ class TiledAttention {
                      data + row_offset(p_.out, batch_, head_, queries_.begin + i));
       }
     });
-    if (p_.logsumexp == nullptr) return;
-    T* logsumexp = static_cast<T*>(p_.logsumexp) + (batch_ * p_.heads + head_) * p_.mask.queries +
-                   queries_.begin;
+    if (p_.logsumexp.data == nullptr) return;
+    T* logsumexp = static_cast<T*>(p_.logsumexp.data) +
+                   row_offset(p_.logsumexp, batch_, head_, queries_.begin);
     for (int64_t i = 0; i < length(queries_); ++i) logsumexp[i] = state_[i].logsumexp();
   }
 

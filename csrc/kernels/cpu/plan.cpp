@@ -105,9 +105,18 @@ void sort_costliest_first(Item* items, int64_t count) {
 // choose from, because memory is read fastest in long runs. No bit of the result depends on it.
 int64_t chunks_per_item(const AttentionParams& params) {
   constexpr int64_t kItemsPerThread = 8;
-  const int64_t chunks = ceil_div(params.mask.keys, kKeyChunk);
-  const int64_t units = params.batch * params.kv_heads * chunks;
+  const int64_t units = chunk_slots(params.mask, params.batch) * params.kv_heads;
   return max_of(1, units / (max_of(params.threads.count, 1) * kItemsPerThread));
+}
+
+// Each row may have two items of zeros, and blocks of queries or chunks of keys.
+int64_t most_items(const AttentionParams& params) {
+  const PackedRows& packed = params.mask.packed;
+  if (is_packed(params.mask)) {
+    return 4 * params.batch + packed.all_queries / kFewBlock + packed.all_keys / kKeyChunk;
+  }
+  const int64_t few_blocks = ceil_div(params.mask.queries, kFewBlock);
+  return params.batch * (2 + max_of(few_blocks, ceil_div(params.mask.keys, kKeyChunk)));
 }
 
 }  // namespace
@@ -118,15 +127,15 @@ int64_t max_block_queries(int64_t head_dim, int64_t value_dim) {
 }
 
 int64_t plan_attention(const AttentionParams& params, Item* items) {
-  const MaskView mask(params.mask);
   const int64_t block_queries = max_block_queries(params.head_dim, params.value_dim);
   const int64_t item_chunks = chunks_per_item(params);
   ItemWriter writer(items);
   for (int64_t row = 0; row < params.batch; ++row) {
+    const MaskView mask(params.mask, row);
     const RowPlan plan = plan_row(mask, row);
     const Range queries = mask.seeing_queries(plan.keys);
-    writer.zero(row, {0, queries.begin});
-    writer.zero(row, {queries.end, mask.queries()});
+    writer.zero(row, {mask.all_queries().begin, queries.begin});
+    writer.zero(row, {queries.end, mask.all_queries().end});
     if (plan.path == Path::kFew) writer.few(mask, row, queries, plan.keys, item_chunks);
     if (plan.path == Path::kTiled) writer.tiled(mask, row, queries, plan.keys, block_queries);
   }
@@ -140,17 +149,16 @@ void plan_rows(const MaskParams& params, int64_t batch, Range* rows) {
 }
 
 SharedLayout shared_layout(const AttentionParams& params) {
-  const int64_t few_blocks = ceil_div(params.mask.queries, kFewBlock);
   SharedLayout layout{};
-  layout.max_chunks = max_of(1, ceil_div(params.mask.keys, kKeyChunk));
+  layout.partial_queries = min_of(params.mask.queries, kFewQueries);
   layout.partial_bytes = (params.value_dim + 2) * compute_bytes(params.query.dtype);
-  layout.item_capacity = params.batch * (2 + max_of(few_blocks, layout.max_chunks));
+  layout.item_capacity = most_items(params);
   layout.counters = aligned(layout.item_capacity * static_cast<int64_t>(sizeof(Item)));
   layout.partials = layout.counters + aligned(params.batch * params.kv_heads * 4);
   layout.total = layout.partials;
-  if (params.mask.queries <= kFewQueries && layout.max_chunks > 1) {
-    const int64_t rows = params.batch * params.heads * params.mask.queries;
-    layout.total += aligned(rows * layout.max_chunks * layout.partial_bytes);
+  if (max_chunks(params.mask) > 1) {
+    const int64_t partials = chunk_slots(params.mask, params.batch) * params.heads;
+    layout.total += aligned(partials * layout.partial_queries * layout.partial_bytes);
   }
   return layout;
 }

@@ -34,8 +34,8 @@ struct SharedLayout {
   int64_t item_capacity;
   int64_t counters;
   int64_t partials;
-  int64_t partial_bytes;  // one partial result: maximum, sum, weighted values
-  int64_t max_chunks;     // partial results of one query
+  int64_t partial_bytes;    // one partial result: maximum, sum, weighted values
+  int64_t partial_queries;  // of one head that have partial results, at most
   int64_t total;
 };
 

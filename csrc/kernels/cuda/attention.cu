@@ -6,9 +6,10 @@
 namespace masked_attn::cuda {
 
 int64_t attention_workspace(const AttentionParams& p) {
-  if (max_chunks_of(p) == 1) return 0;
+  if (max_chunks(p.mask) == 1) return 0;
   const int64_t element = p.query.dtype == DType::kFloat64 ? sizeof(double) : sizeof(float);
-  return p.batch * p.heads * p.mask.queries * max_chunks_of(p) * part_elements(p) * element;
+  const int64_t parts = chunk_slots(p.mask, p.batch) * p.heads * split_queries(p);
+  return parts * part_elements(p) * element;
 }
 
 Status attention(const AttentionParams& p, Stream stream) {
@@ -17,7 +18,8 @@ Status attention(const AttentionParams& p, Stream stream) {
     const Status status = attention_tiled(p, stream);
     if (status != 0) return status;
   }
-  const bool may_be_short = p.mask.key_mask != nullptr || p.mask.keys <= kFewQueries;
+  const bool may_be_short =
+      p.mask.key_mask != nullptr || is_packed(p.mask) || p.mask.keys <= kFewQueries;
   return many && !may_be_short ? 0 : attention_few(p, stream);
 }
 

@@ -6,14 +6,14 @@
 
 namespace masked_attn::cuda {
 
-// The masks as the device sees them: with a position on the device, the keys end behind the new
-// ones.
-MASKED_ATTN_INLINE MaskParams visible_mask(const AttentionParams& p) {
+// The masks of a row as the device sees them: with a position on the device, the keys end behind
+// the new ones.
+MASKED_ATTN_INLINE MaskView visible_mask(const AttentionParams& p, int64_t row) {
   MaskParams mask = p.mask;
   if (p.device_position != nullptr) {
     mask.keys = first_slot(0, p.device_position, p.mask.keys, p.mask.queries) + p.mask.queries;
   }
-  return mask;
+  return MaskView(mask, row);
 }
 
 // A row takes the few-query path by the same rule as on the CPU.
@@ -21,11 +21,9 @@ MASKED_ATTN_INLINE bool takes_few(int64_t queries, Range keys) {
   return queries <= kFewQueries || length(keys) <= kFewQueries;
 }
 
-// Chunks of keys that a row of the few-query path may have; rows of many queries take it only if
-// they are short.
-MASKED_ATTN_DEVICE inline int64_t max_chunks_of(const AttentionParams& p) {
-  if (p.mask.queries > kFewQueries) return 1;
-  return max_of(1, ceil_div(p.mask.keys, kKeyChunk));
+// Queries of a head that may have partial results: those of a row of more than one chunk.
+MASKED_ATTN_DEVICE inline int64_t split_queries(const AttentionParams& p) {
+  return min_of(p.mask.queries, kFewQueries);
 }
 
 // A partial result in the workspace: maximum, sum, weighted values.
@@ -33,12 +31,13 @@ MASKED_ATTN_DEVICE inline int64_t part_elements(const AttentionParams& p) {
   return 2 + p.value_dim;
 }
 
+// `query` counts from the first of the row.
 template <class T>
 MASKED_ATTN_INLINE T* part_of(const AttentionParams& p, int64_t batch, int64_t head, int64_t query,
                               int64_t chunk) {
-  const int64_t row = (batch * p.heads + head) * p.mask.queries + query;
+  const int64_t unit = chunk_slot(p.mask, batch, chunk) * p.heads + head;
   return reinterpret_cast<T*>(p.workspace.shared) +
-         (row * max_chunks_of(p) + chunk) * part_elements(p);
+         (unit * split_queries(p) + query) * part_elements(p);
 }
 
 // One query's parts, added in the caller's order by one warp; a lane holds some columns.
@@ -91,9 +90,9 @@ class Merged {
       const int64_t column = c * kWarp + lane_index();
       if (column < p.value_dim) store_element(p.out, to + column, values_[c] * normalizer);
     }
-    if (p.logsumexp == nullptr || lane_index() != 0) return;
-    const int64_t index = (batch * p.heads + head) * p.mask.queries + query;
-    static_cast<T*>(p.logsumexp)[index] = logsumexp_of(total_);
+    if (p.logsumexp.data == nullptr || lane_index() != 0) return;
+    const int64_t index = row_offset(p.logsumexp, batch, head, query);
+    static_cast<T*>(p.logsumexp.data)[index] = logsumexp_of(total_);
   }
 
  private:

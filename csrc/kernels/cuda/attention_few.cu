@@ -73,7 +73,8 @@ class FewBlock {
 
   MASKED_ATTN_METHOD Place place(int i) const {
     const int64_t row = first_row_ + i;
-    return {kv_head_ * (p_.heads / p_.kv_heads) + row / mask_.queries(), row % mask_.queries()};
+    return {kv_head_ * (p_.heads / p_.kv_heads) + row / mask_.queries(),
+            mask_.all_queries().begin + row % mask_.queries()};
   }
 
   MASKED_ATTN_METHOD void load_queries() {
@@ -200,7 +201,8 @@ class FewBlock {
     if (chunks <= 1) {
       merged.store(p_, batch_, to.head, to.query);
     } else {
-      merged.keep(part_of<T>(p_, batch_, to.head, to.query, chunk), p_.value_dim);
+      const int64_t query = to.query - mask_.all_queries().begin;
+      merged.keep(part_of<T>(p_, batch_, to.head, query, chunk), p_.value_dim);
     }
   }
 
@@ -215,15 +217,26 @@ class FewBlock {
   int count_ = 0;
 };
 
+// Blocks for one key head of one row. Either its queries are few and may have many chunks, or they
+// are many, and its keys are one chunk.
+template <class T>
+MASKED_ATTN_DEVICE int64_t blocks_of_head(const AttentionParams& p) {
+  const int64_t group = p.heads / p.kv_heads;
+  return max_of(ceil_div(group * split_queries(p), kWarpRows<T>) * max_chunks(p.mask),
+                ceil_div(group * p.mask.queries, kWarpRows<T>));
+}
+
 template <class T, int kColumns>
 MASKED_ATTN_KERNEL few(AttentionParams p) {
-  const MaskView mask(visible_mask(p));
-  const int64_t max_chunks = max_chunks_of(p);
-  const int64_t row_blocks = ceil_div(p.heads / p.kv_heads * mask.queries(), kWarpRows<T>);
-  const int64_t chunk = block_index() % max_chunks;
-  const int64_t row_block = block_index() / max_chunks % row_blocks;
-  const int64_t kv_head = block_index() / (max_chunks * row_blocks) % p.kv_heads;
-  const int64_t batch = block_index() / (max_chunks * row_blocks * p.kv_heads);
+  const int64_t blocks = blocks_of_head<T>(p);
+  const int64_t block_of_head = block_index() % blocks;
+  const int64_t kv_head = block_index() / blocks % p.kv_heads;
+  const int64_t batch = block_index() / (blocks * p.kv_heads);
+  const MaskView mask = visible_mask(p, batch);
+  const int64_t most_chunks = mask.queries() <= kFewQueries ? max_chunks(p.mask) : 1;
+  const int64_t chunk = block_of_head % most_chunks;
+  const int64_t row_block = block_of_head / most_chunks;
+  if (row_block * kWarpRows<T> >= p.heads / p.kv_heads * mask.queries()) return;
   const Range keys = block_row_range(mask, batch, 0);
   if (!takes_few(mask.queries(), keys)) return;
   const int64_t chunks = ceil_div(length(keys), kKeyChunk);
@@ -237,28 +250,27 @@ MASKED_ATTN_KERNEL few(AttentionParams p) {
 // One warp for each query whose row has more than one chunk.
 template <class T, int kColumns>
 MASKED_ATTN_KERNEL merge(AttentionParams p) {
-  const MaskView mask(visible_mask(p));
-  const int64_t query = block_index() % mask.queries();
-  const int64_t head = block_index() / mask.queries() % p.heads;
-  const int64_t batch = block_index() / (mask.queries() * p.heads);
+  const int64_t query = block_index() % split_queries(p);
+  const int64_t head = block_index() / split_queries(p) % p.heads;
+  const int64_t batch = block_index() / (split_queries(p) * p.heads);
+  const MaskView mask = visible_mask(p, batch);
+  if (mask.queries() > kFewQueries || query >= mask.queries()) return;
   const int64_t chunks = ceil_div(length(block_row_range(mask, batch, 0)), kKeyChunk);
   if (chunks <= 1) return;
   Merged<T, kColumns> merged;
   for (int64_t chunk = 0; chunk < chunks; ++chunk) {
     merged.add(part_of<T>(p, batch, head, query, chunk), p.value_dim);
   }
-  merged.store(p, batch, head, query);
+  merged.store(p, batch, head, mask.all_queries().begin + query);
 }
 
 template <class T>
 Status run(const AttentionParams& p, Stream stream) {
   return with_columns(p.value_dim, [&]<int kColumns>() {
-    const int64_t row_blocks = ceil_div(p.heads / p.kv_heads * p.mask.queries, kWarpRows<T>);
-    const Status status =
-        launch(few<T, kColumns>, p.batch * p.kv_heads * row_blocks * max_chunks_of(p), kThreads,
-               layout_of<T, kColumns>(p.head_dim).total, stream, p);
-    if (status != 0 || max_chunks_of(p) == 1) return status;
-    return launch(merge<T, kColumns>, p.batch * p.heads * p.mask.queries, kWarp, kRangeBytes,
+    const Status status = launch(few<T, kColumns>, p.batch * p.kv_heads * blocks_of_head<T>(p),
+                                 kThreads, layout_of<T, kColumns>(p.head_dim).total, stream, p);
+    if (status != 0 || max_chunks(p.mask) == 1) return status;
+    return launch(merge<T, kColumns>, p.batch * p.heads * split_queries(p), kWarp, kRangeBytes,
                   stream, p);
   });
 }

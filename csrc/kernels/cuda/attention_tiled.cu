@@ -43,9 +43,8 @@ MASKED_ATTN_DEVICE Layout layout_of(int64_t head_dim) {
 template <class T, int kColumns>
 class TiledBlock {
  public:
-  MASKED_ATTN_METHOD TiledBlock(const AttentionParams& params, const MaskView& mask, Layout layout)
+  MASKED_ATTN_METHOD TiledBlock(const AttentionParams& params, Layout layout)
       : p_(params),
-        mask_(mask),
         finite_(layout.finite, kWarps),
         query_(layout.queries, kBlockQueries<T> * params.head_dim),
         tile_(layout.tile, layout.tile_elements) {}
@@ -55,20 +54,31 @@ class TiledBlock {
     head_ = head;
     kv_head_ = head / (p_.heads / p_.kv_heads);
     queries_ = queries;
-    own_ = {queries.begin + warp_index() * kRows,
-            min_of(queries.begin + (warp_index() + 1) * kRows, queries.end)};
+    count_ = static_cast<int>(max_of(0, min_of(kRows, queries.end - query_of(0))));
     load_queries();
-    rows_.reset(static_cast<int>(length(own_)));
+    rows_.reset(count_);
     for (int64_t key = keys.begin; key < keys.end; key += kTileKeys) {
       const Range tile{key, min_of(key + kTileKeys, keys.end)};
-      if (mask_.out_of_reach(queries, tile) || !mask_.key_bits(batch, key, length(tile))) continue;
-      visit(tile);
+      if (may_see(tile)) visit(tile);
     }
     store();
   }
 
  private:
   static constexpr int kRows = kWarpRows<T>;
+
+  // Query i of this warp.
+  MASKED_ATTN_METHOD int64_t query_of(int i) const {
+    return queries_.begin + warp_index() * kRows + i;
+  }
+
+  // Made anew for each tile: kept, it would take registers that the queries need.
+  MASKED_ATTN_METHOD MaskView mask() const { return visible_mask(p_, batch_); }
+
+  MASKED_ATTN_METHOD bool may_see(Range tile) const {
+    const MaskView mask = this->mask();
+    return !mask.out_of_reach(queries_, tile) && mask.key_bits(batch_, tile.begin, length(tile));
+  }
 
   // Rows behind the last query are zeros.
   MASKED_ATTN_METHOD void load_queries() {
@@ -146,13 +156,14 @@ class TiledBlock {
       }
     }
     const int64_t key = tile.begin + lane_index();
+    const MaskView mask = this->mask();
 #pragma unroll
     for (int i = 0; i < kRows; ++i) {
-      if (i >= length(own_)) break;
-      const int64_t query = own_.begin + i;
-      const bool seen = key < tile.end && sees(mask_, batch_, head_, query, key);
+      if (i >= count_) break;
+      const int64_t query = query_of(i);
+      const bool seen = key < tile.end && sees(mask, batch_, head_, query, key);
       T biased = score[i];
-      if (seen && mask_.has_bias()) mask_.add_bias(batch_, head_, query, key, 1, &biased);
+      if (seen && mask.has_bias()) mask.add_bias(batch_, head_, query, key, 1, &biased);
       rows_.soften(i, biased, seen);
     }
   }
@@ -160,15 +171,14 @@ class TiledBlock {
   MASKED_ATTN_METHOD void store() {
 #pragma unroll
     for (int i = 0; i < kRows; ++i) {
-      if (i >= length(own_)) break;
+      if (i >= count_) break;
       Merged<T, kColumns> row;
       row.add(rows_.total(i), rows_.out(i));
-      row.store(p_, batch_, head_, own_.begin + i);
+      row.store(p_, batch_, head_, query_of(i));
     }
   }
 
   const AttentionParams& p_;
-  const MaskView& mask_;
   Shared<int32_t> finite_;
   Shared<T> query_;
   Shared<T> tile_;
@@ -177,22 +187,23 @@ class TiledBlock {
   int64_t head_ = 0;
   int64_t kv_head_ = 0;
   Range queries_{0, 0};  // of the block
-  Range own_{0, 0};      // of this warp
+  int count_ = 0;        // of the warp's queries
 };
 
 template <class T, int kColumns>
 MASKED_ATTN_KERNEL tiled(AttentionParams p) {
-  const MaskView mask(visible_mask(p));
-  const int64_t tiles = ceil_div(mask.queries(), kBlockQueries<T>);
+  const int64_t tiles = ceil_div(p.mask.queries, kBlockQueries<T>);
   // With causal masks the last queries have the most work, so they begin first.
   const int64_t tile = tiles - 1 - block_index() % tiles;
   const int64_t head = block_index() / tiles % p.heads;
   const int64_t batch = block_index() / (tiles * p.heads);
+  const MaskView mask = visible_mask(p, batch);
+  const int64_t first = mask.all_queries().begin + tile * kBlockQueries<T>;
+  const Range queries{first, min_of(first + kBlockQueries<T>, mask.all_queries().end)};
+  if (length(queries) == 0) return;  // a packed row that is shorter than others
   const Range keys = block_row_range(mask, batch, 0);
   if (takes_few(mask.queries(), keys)) return;
-  const Range queries{tile * kBlockQueries<T>,
-                      min_of((tile + 1) * kBlockQueries<T>, mask.queries())};
-  TiledBlock<T, kColumns> block(p, mask, layout_of<T, kColumns>(p.head_dim));
+  TiledBlock<T, kColumns> block(p, layout_of<T, kColumns>(p.head_dim));
   block.run(batch, head, queries, keys);
 }
 

@@ -50,7 +50,7 @@ constexpr int64_t kRangeBytes = 2 * 32 * sizeof(int64_t);
 
 // From the first to the last key that the key mask shows, found by the whole block.
 MASKED_ATTN_INLINE Range block_row_range(const MaskView& mask, int64_t row, int64_t offset) {
-  if (!mask.has_key_mask()) return {0, mask.keys()};
+  if (!mask.has_key_mask()) return mask.all_keys();
   int64_t first = mask.keys();
   int64_t last = -1;
   for (int64_t key = thread_index(); key < mask.keys(); key += block_threads()) {

@@ -18,8 +18,8 @@ void attend(const char* op, const at::Tensor& query, const at::Tensor& key, cons
   }
   Call<AttentionParams> call = attention_call(query, key, value, options, out, logsumexp);
   AttentionParams& params = call.params;
-  const double pairs =
-      static_cast<double>(params.batch * params.heads) * params.mask.queries * keys;
+  const double rows = static_cast<double>(query.size(0) * query.size(2));
+  const double pairs = rows * params.heads * params.mask.keys;
   params.threads = torch_threads(pairs * (params.head_dim + params.value_dim));
   const Scratch scratch(attention_workspace(params), params.threads);
   params.workspace = scratch.workspace();

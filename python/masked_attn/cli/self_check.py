@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -93,7 +94,25 @@ def _cases(dtype: torch.dtype) -> Iterator[Case]:
                 )
             ),
         )
+    yield _packed_case(random(90, HEADS, HEAD_DIM), key[0], value[1])
     yield _cache_case(random(BATCH, HEADS, 1, HEAD_DIM), key, value, mask)
+
+
+def _packed_case(query: Tensor, key: Tensor, value: Tensor) -> Case:
+    """Sequences of 17, 0, 70 and 3 queries with 5, 0, 60 and 5 keys."""
+    key, value = (tensor.transpose(0, 1) for tensor in (key, value))
+    lengths: dict[str, Any] = {"max_seqlen": 70, "max_seqlen_k": 60, "causal": True}
+    lengths["cu_seqlens"] = torch.tensor([0, 17, 17, 87, 90])
+    lengths["cu_seqlens_k"] = torch.tensor([0, 5, 5, 65, KEYS])
+    return (
+        "packed_attention",
+        lambda: list(
+            functional.packed_attention(query, key, value, **lengths, return_logsumexp=True)
+        ),
+        lambda: list(
+            reference.packed_attention(query.double(), key.double(), value.double(), **lengths)
+        ),
+    )
 
 
 def _cache_case(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Case:

@@ -36,7 +36,7 @@ AttentionResult run_with_device_position(const AttentionInputs& in, const int64_
   result.out = Tensor(in.query.dtype(), p.batch, p.heads, p.mask.queries, p.value_dim);
   result.logsumexp = Tensor(DType::kFloat32, p.batch, p.heads, p.mask.queries, 1);
   p.out = result.out.view();
-  p.logsumexp = result.logsumexp.view().data;
+  p.logsumexp = result.logsumexp.view();
   run_guarded(emulated_cuda_kernels().attention, p, {0, 0}, {}, result.out);
   return result;
 }

@@ -12,6 +12,7 @@
 #include "ops/expand_mask.h"
 #include "ops/masked_attention.h"
 #include "ops/masked_softmax.h"
+#include "ops/packed_attention.h"
 #include "support/catch.h"
 
 namespace {
@@ -133,6 +134,33 @@ TEST_CASE("cached_attention writes its slots and attends over all of them") {
   }
 }
 
+TEST_CASE("packed_attention has the bits of each sequence alone") {
+  at::manual_seed(4);
+  const int64_t lengths[] = {3, 0, 70, 9};
+  const at::Tensor cu_seqlens = at::tensor({0, 3, 3, 73, 82}, at::kInt);
+  // Slices of one buffer, as a projection gives them.
+  const std::vector<at::Tensor> parts = random({82, 3 * 4 * 16}).split(64, 1);
+  const auto part = [&](int i) { return parts[i].view({82, 4, 16}); };
+  const auto [out, logsumexp] = masked_attn::packed_attention_forward(
+      part(0), part(1), part(2), cu_seqlens, 70, std::nullopt, std::nullopt, /*causal=*/true);
+  CHECK(logsumexp.sizes() == at::IntArrayRef({4, 82}));
+  int64_t first = 0;
+  for (int64_t length : lengths) {
+    const auto row = [&](const at::Tensor& tensor) {
+      return tensor.narrow(0, first, length).transpose(0, 1).unsqueeze(0);
+    };
+    const auto [alone, sums] = masked_attn::masked_attention_forward(
+        row(part(0)), row(part(1)), row(part(2)), std::nullopt, std::nullopt, /*causal=*/true);
+    CHECK(row(out).equal(alone));
+    CHECK(logsumexp.narrow(1, first, length).equal(sums[0]));
+    first += length;
+  }
+  const std::string message =
+      message_of([&] { masked_attn::packed_attention(part(0), part(1), part(2), cu_seqlens, 69); });
+  CHECK(message.find("packed_attention: cu_seqlens[3] = 73 gives sequence 2 70 queries") !=
+        std::string::npos);
+}
+
 TEST_CASE("meta tensors get shapes and checks") {
   const at::Tensor query = at::empty({2, 4, 5, 16}, at::device(at::kMeta));
   const at::Tensor key = at::empty({2, 2, 9, 16}, at::device(at::kMeta));
@@ -147,8 +175,9 @@ TEST_CASE("meta tensors get shapes and checks") {
 }
 
 TEST_CASE("every operator is registered where it should be") {
-  for (const char* name : {"expand_mask", "masked_softmax", "masked_attention",
-                           "_masked_attention_forward", "cached_attention"}) {
+  for (const char* name :
+       {"expand_mask", "masked_softmax", "masked_attention", "_masked_attention_forward",
+        "packed_attention", "_packed_attention_forward", "cached_attention"}) {
     const auto op = c10::Dispatcher::singleton().findSchemaOrThrow(
         (std::string("masked_attn::") + name).c_str(), "");
     INFO(name);

@@ -165,7 +165,7 @@ inline AttentionResult run_attention(const Kernels& kernels, const AttentionInpu
   result.out = Tensor(dtype, p.batch, p.heads, p.mask.queries, p.value_dim, options.out_layout);
   result.logsumexp = Tensor(wide, p.batch, p.heads, p.mask.queries, 1);
   p.out = result.out.view();
-  p.logsumexp = result.logsumexp.view().data;
+  p.logsumexp = result.logsumexp.view();
   run_guarded(kernels.attention, p, masked_attn::cpu::attention_workspace(p), options, result.out);
   return result;
 }

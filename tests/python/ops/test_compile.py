@@ -12,10 +12,17 @@ import pytest
 import torch
 from support.cached import make_step
 from support.cases import make_inputs
+from support.packed import make_packed
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounterWithBackend
 
-from masked_attn import cached_attention, expand_mask, masked_attention, masked_softmax
+from masked_attn import (
+    cached_attention,
+    expand_mask,
+    masked_attention,
+    masked_softmax,
+    packed_attention,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -110,6 +117,28 @@ def test_41_one_compilation_with_the_position_on_the_device(device: torch.device
     assert compilations(counter) == 1
 
 
+@pytest.mark.parametrize("own_keys", [False, True])
+@pytest.mark.parametrize("dynamic", [None, True])
+def test_41_few_compilations_over_packed_lengths(
+    dynamic: bool | None, own_keys: bool, device: torch.device
+) -> None:
+    """Number of tokens, number of sequences and largest length change from call to call."""
+    counter = CompileCounterWithBackend("aot_eager")
+
+    def layer(query: Tensor, key: Tensor, value: Tensor, lengths: dict[str, Any]) -> Tensor:
+        return packed_attention(query * 2, key, value, **lengths, causal=True) + query
+
+    compiled = torch.compile(layer, fullgraph=True, dynamic=dynamic, backend=counter)
+    for lengths in ((5, 9), (70, 3, 8), (2, 2, 2, 2, 130), (6, 7, 8, 9, 10, 11)):
+        packed = make_packed([(n, n + 2 * own_keys) for n in lengths], device=device)
+        kwargs = {
+            k: v for k, v in packed.kwargs().items() if k.endswith(("seqlens", "seqlen", "_k"))
+        }
+        expected = layer(*packed.tensors, kwargs)
+        torch.testing.assert_close(compiled(*packed.tensors, kwargs), expected)
+    assert compilations(counter) <= 2
+
+
 def test_41_inductor(device: torch.device) -> None:
     """The default backend, which generates and builds code, with every operator in one graph."""
     needs_compiler(device)
@@ -142,6 +171,11 @@ class Whole(nn.Module):
         return whole_attention(query, key, value, mask)
 
 
+class Prompts(nn.Module):
+    def forward(self, query: Tensor, cu_seqlens: Tensor) -> Tensor:
+        return packed_attention(query, query, query, cu_seqlens, 64, causal=True)
+
+
 class Decode(nn.Module):
     def forward(
         self, query: Tensor, key_cache: Tensor, value_cache: Tensor, mask: Tensor
@@ -159,6 +193,20 @@ def test_42_export_with_a_dynamic_batch(device: torch.device) -> None:
     for size in (2, 3, 7):
         args = example(device, batch=size)
         torch.testing.assert_close(program.module()(*args), whole_attention(*args))
+
+
+def test_42_export_with_dynamic_tokens(device: torch.device) -> None:
+    """The largest length is a constant of the program: it may be larger than any real one."""
+
+    def arguments(*lengths: int) -> tuple[Tensor, Tensor]:
+        packed = make_packed(lengths, device=device)
+        return packed.tensors[0], packed.kwargs()["cu_seqlens"]
+
+    shapes = ({0: torch.export.Dim("tokens", min=2)}, {0: torch.export.Dim("offsets", min=2)})
+    program = torch.export.export(Prompts(), arguments(5, 9), dynamic_shapes=shapes)
+    for lengths in ((5, 9), (64, 3, 8, 1), (2, 40)):
+        args = arguments(*lengths)
+        torch.testing.assert_close(program.module()(*args), Prompts()(*args))
 
 
 def test_42_export_of_a_step_that_writes_its_cache(tmp_path: Path, device: torch.device) -> None:

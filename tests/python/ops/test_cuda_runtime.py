@@ -20,9 +20,16 @@ from support.cases import key_mask, make_inputs
 from support.devices import CUDA
 from support.errors import says
 from support.oracle import Masks
+from support.packed import make_packed
 from torch import Tensor
 
-from masked_attn import cached_attention, expand_mask, masked_attention, masked_softmax
+from masked_attn import (
+    cached_attention,
+    expand_mask,
+    masked_attention,
+    masked_softmax,
+    packed_attention,
+)
 
 pytestmark = pytest.mark.cuda
 
@@ -78,6 +85,15 @@ def expand(queries: int, seed: int, device: torch.device) -> Work:
     return Work([mask], lambda: expand_mask(mask, **options))
 
 
+def packed(queries: int, seed: int, device: torch.device) -> Work:
+    """The lengths of the keys differ from seed to seed, and are known to the device only."""
+    keys = ((300, 120, 80), (100, 300, 100), (1, 99, 400), (8, 492, 0))[seed % 4]
+    inputs = make_packed([(queries, n) for n in keys], heads=(4, 2), causal=True, device=device)
+    kwargs = {**inputs.kwargs(), "max_seqlen_k": 492}
+    tensors = [*inputs.tensors, kwargs["cu_seqlens"], kwargs["cu_seqlens_k"]]
+    return Work(tensors, lambda: packed_attention(*inputs.tensors, **kwargs))
+
+
 def cached(queries: int, seed: int, device: torch.device, on_device: bool) -> Work:
     """A position on the device differs from seed to seed, one on the host is part of the call."""
     position = 300 + (100 * seed if on_device else 0)
@@ -97,6 +113,7 @@ MAKERS: dict[str, Callable[[int, int, torch.device], Work]] = {
     "masked_attention": lambda *args: attention(*args, logsumexp=False),
     "with logsumexp": lambda *args: attention(*args, logsumexp=True),
     "masked_softmax": softmax,
+    "packed_attention": packed,
     "expand_mask": expand,
     "cached_attention": lambda *args: cached(*args, on_device=False),
     "position on the device": lambda *args: cached(*args, on_device=True),

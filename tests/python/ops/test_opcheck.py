@@ -9,6 +9,7 @@ import pytest
 import torch
 from support.cached import make_step
 from support.cases import DTYPES, Inputs, make_inputs
+from support.packed import make_packed
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import masked_attn
@@ -60,6 +61,14 @@ def test_41_opcheck_expand_mask(query_length: int | None, device: torch.device) 
     torch.library.opcheck(ops.expand_mask.default, (mask,), {"dtype": torch.float32, "window": 2})
 
 
+@pytest.mark.parametrize("lengths", [(5, 0, 9), ((5, 9), (3, 0), (1, 4))], ids=str)
+def test_41_opcheck_packed_attention(lengths: Any, device: torch.device) -> None:
+    for options in ({"offset_dtype": torch.int32}, {"dtype": torch.bfloat16, "window": 3}):
+        packed = make_packed(lengths, heads=(4, 2), causal=True, **options, device=device)
+        for op in (ops.packed_attention.default, ops._packed_attention_forward.default):
+            torch.library.opcheck(op, packed.tensors, packed.kwargs())
+
+
 @pytest.mark.parametrize("cache_dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("queries", [1, 9])
 def test_41_opcheck_cached_attention(
@@ -90,11 +99,13 @@ def every_call(
     masks, scores = inputs.masks.kwargs(), torch.randn(2, 4, 5, 9).to(device, torch.bfloat16)
     attention = (masked_attn.masked_attention, inputs.tensors())
     cached = (masked_attn.cached_attention, step.tensors())
+    packed = make_packed((5, 0, 9), heads=(4, 2), dims=(8, 12), device=device)
     return {
         "masked_attention": (*attention, masks),
         "with logsumexp": (*attention, {**masks, "return_logsumexp": True}),
         "masked_softmax": (masked_attn.masked_softmax, (scores,), masks),
         "expand_mask": (masked_attn.expand_mask, (masks["key_mask"],), {"dtype": torch.float16}),
+        "packed_attention": (masked_attn.packed_attention, packed.tensors, packed.kwargs()),
         "cached_attention": (*cached, {"position": 6}),
         "position on the device": (*cached, {"position": torch.tensor(6, device=device)}),
     }

@@ -7,7 +7,10 @@ from typing import Any
 
 from torch.utils._python_dispatch import TorchDispatchMode
 
-_PUBLIC_NAME = {"_masked_attention_forward": "masked_attention"}
+_PUBLIC_NAME = {
+    "_masked_attention_forward": "masked_attention",
+    "_packed_attention_forward": "packed_attention",
+}
 
 
 class CallCounter(TorchDispatchMode):

@@ -1,0 +1,133 @@
+#include "packed_attention.h"
+
+#include <torch/library.h>
+
+#include "checks.h"
+
+namespace masked_attn {
+namespace {
+
+constexpr char kOp[] = "packed_attention";
+
+bool at_most(const c10::SymInt& a, const c10::SymInt& b) {
+  return a.sym_le(b).guard_bool(__FILE__, __LINE__);
+}
+
+void are_offsets(const checks::Argument& offsets) {
+  const at::ScalarType dtype = offsets.tensor.scalar_type();
+  TORCH_CHECK(dtype == at::kInt || dtype == at::kLong, kOp, ": ", offsets.name,
+              " must be int32 or int64, got ", checks::dtype_name(dtype));
+}
+
+void check_dtypes_and_devices(const checks::Argument& q, const checks::Argument& k,
+                              const checks::Argument& v, const at::Tensor& cu_seqlens,
+                              const std::optional<at::Tensor>& cu_seqlens_k) {
+  checks::is_supported_float(q);
+  checks::has_storage_dtype_for(k, q);
+  checks::has_dtype_of(v, k);
+  are_offsets({kOp, "cu_seqlens", cu_seqlens});
+  if (cu_seqlens_k.has_value()) are_offsets({kOp, "cu_seqlens_k", *cu_seqlens_k});
+  checks::is_on_device_of(k, q);
+  checks::is_on_device_of(v, q);
+  checks::is_on_device_of({kOp, "cu_seqlens", cu_seqlens}, q);
+  if (cu_seqlens_k.has_value()) checks::is_on_device_of({kOp, "cu_seqlens_k", *cu_seqlens_k}, q);
+}
+
+void check_shapes(const checks::Argument& q, const checks::Argument& k, const checks::Argument& v,
+                  bool own_keys) {
+  const at::Tensor& query = q.tensor;
+  const at::Tensor& key = k.tensor;
+  checks::has_rank(q, 3);
+  checks::has_rank(k, 3);
+  checks::has_rank(v, 3);
+  const c10::SymInt kv_heads = key.sym_size(1);
+  const c10::SymInt keys = key.sym_size(0);
+  checks::has_shape(k, "[keys, kv_heads, head_dim]", {keys, kv_heads, query.sym_size(2)});
+  checks::has_shape(v, "[keys, kv_heads, value_dim]", {keys, kv_heads, v.tensor.sym_size(2)});
+  checks::heads_are_grouped(q, k);
+  TORCH_CHECK(own_keys || checks::same_size(keys, query.sym_size(0)), kOp, ": key has ", keys,
+              " tokens and query ", query.sym_size(0),
+              "; sequences with other keys than queries need cu_seqlens_k and max_seqlen_k");
+}
+
+// The offsets and the longest length that belongs to them.
+void check_lengths(const checks::Argument& offsets, const char* max_name, const c10::SymInt& max) {
+  checks::has_rank(offsets, 1);
+  TORCH_CHECK(at_most(1, offsets.tensor.sym_size(0)), kOp, ": ", offsets.name,
+              " must be [sequences + 1] and begin with 0, got ", offsets.tensor.sym_sizes());
+  TORCH_CHECK(at_most(0, max), kOp, ": ", max_name, " must not be negative, got ", max);
+}
+
+}  // namespace
+
+at::Tensor packed_attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                            const at::Tensor& cu_seqlens, c10::SymInt max_seqlen,
+                            const std::optional<at::Tensor>& cu_seqlens_k,
+                            std::optional<c10::SymInt> max_seqlen_k, bool causal,
+                            std::optional<int64_t> window, std::optional<double> scale) {
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("masked_attn::packed_attention", "")
+                             .typed<decltype(packed_attention_meta)>();
+  return op.call(query, key, value, cu_seqlens, std::move(max_seqlen), cu_seqlens_k,
+                 std::move(max_seqlen_k), causal, window, scale);
+}
+
+std::tuple<at::Tensor, at::Tensor> packed_attention_forward(
+    const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+    const at::Tensor& cu_seqlens, c10::SymInt max_seqlen,
+    const std::optional<at::Tensor>& cu_seqlens_k, std::optional<c10::SymInt> max_seqlen_k,
+    bool causal, std::optional<int64_t> window, std::optional<double> scale) {
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("masked_attn::_packed_attention_forward", "")
+                             .typed<decltype(packed_attention_forward_meta)>();
+  return op.call(query, key, value, cu_seqlens, std::move(max_seqlen), cu_seqlens_k,
+                 std::move(max_seqlen_k), causal, window, scale);
+}
+
+at::Tensor packed_attention_meta(const at::Tensor& query, const at::Tensor& key,
+                                 const at::Tensor& value, const at::Tensor& cu_seqlens,
+                                 c10::SymInt max_seqlen,
+                                 const std::optional<at::Tensor>& cu_seqlens_k,
+                                 std::optional<c10::SymInt> max_seqlen_k, bool /*causal*/,
+                                 std::optional<int64_t> window, std::optional<double> scale) {
+  const checks::Argument q{kOp, "query", query};
+  const checks::Argument k{kOp, "key", key};
+  const checks::Argument v{kOp, "value", value};
+  check_dtypes_and_devices(q, k, v, cu_seqlens, cu_seqlens_k);
+  const bool own_keys = cu_seqlens_k.has_value();
+  TORCH_CHECK(own_keys == max_seqlen_k.has_value(), kOp,
+              ": cu_seqlens_k and max_seqlen_k belong together, got only ",
+              own_keys ? "cu_seqlens_k" : "max_seqlen_k");
+  check_shapes(q, k, v, own_keys);
+  check_lengths({kOp, "cu_seqlens", cu_seqlens}, "max_seqlen", max_seqlen);
+  if (own_keys) {
+    check_lengths({kOp, "cu_seqlens_k", *cu_seqlens_k}, "max_seqlen_k", *max_seqlen_k);
+    checks::has_shape({kOp, "cu_seqlens_k", *cu_seqlens_k}, "[sequences + 1] as cu_seqlens",
+                      cu_seqlens.sym_sizes());
+  }
+  checks::window_is_positive(kOp, window);
+  checks::scale_is_finite(q, scale);
+  return at::empty_symint({query.sym_size(0), query.sym_size(1), value.sym_size(2)},
+                          query.options().requires_grad(false));
+}
+
+std::tuple<at::Tensor, at::Tensor> packed_attention_forward_meta(
+    const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+    const at::Tensor& cu_seqlens, c10::SymInt max_seqlen,
+    const std::optional<at::Tensor>& cu_seqlens_k, std::optional<c10::SymInt> max_seqlen_k,
+    bool causal, std::optional<int64_t> window, std::optional<double> scale) {
+  at::Tensor out =
+      packed_attention_meta(query, key, value, cu_seqlens, std::move(max_seqlen), cu_seqlens_k,
+                            std::move(max_seqlen_k), causal, window, scale);
+  const at::ScalarType dtype = query.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  at::Tensor logsumexp = at::empty_symint({query.sym_size(1), query.sym_size(0)},
+                                          query.options().dtype(dtype).requires_grad(false));
+  return {std::move(out), std::move(logsumexp)};
+}
+
+TORCH_LIBRARY_IMPL(masked_attn, Meta, m) {
+  m.impl("packed_attention", packed_attention_meta);
+  m.impl("_packed_attention_forward", packed_attention_forward_meta);
+}
+
+}  // namespace masked_attn
