@@ -17,7 +17,7 @@ from transformers.cache_utils import Cache, EncoderDecoderCache
 from transformers.models.gpt2.modeling_gpt2 import GPT2Model
 
 from .gpt2 import MaskedGPT2Attention
-from .plan import STOCK, AttentionPlan
+from .plan import AttentionPlan
 from .visibility import wants_grad
 
 __all__ = ["MaskedGPT2CrossAttention", "cross_attention_follows"]
@@ -68,8 +68,6 @@ class MaskedGPT2CrossAttention(MaskedGPT2Attention):
         seen = plan.encoder.on(query.device)
         path, out, weights = self._over(query, key, value, seen, plan, grad=grad)
         plan.cross_paths[self.layer_idx] = path
-        if path == STOCK:
-            plan.reasons[self.layer_idx] = "gradients are recorded inside the layers"
         return self._project(out, hidden_states), weights
 
     def _encoder_heads(self, states: Tensor, cache: Cache | None) -> tuple[Tensor, ...]:

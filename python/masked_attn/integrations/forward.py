@@ -6,7 +6,6 @@ import inspect
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
-from weakref import ref
 
 import torch
 from transformers.models.gpt2.modeling_gpt2 import GPT2Attention, GPT2Block, GPT2Model
@@ -15,6 +14,7 @@ from .cross_attention import MaskedGPT2CrossAttention, cross_attention_follows
 from .gpt2 import MaskedGPT2Attention
 from .last_run import LastRun
 from .neighbours import attentions_of, blocks_of, forward_slot
+from .override import Override
 from .plan import STOCK, AttentionPlan, LeftToStock, make_plan
 from .visibility import on_host
 
@@ -23,7 +23,7 @@ __all__ = ["CLASSES", "PatchedForward", "patch_of", "require_our_layers"]
 CLASSES = {"attn": MaskedGPT2Attention, "crossattention": MaskedGPT2CrossAttention}
 
 
-class PatchedForward:
+class PatchedForward(Override[GPT2Model]):
     """The callable that stands in for ``forward``; it holds what ``unpatch`` needs.
 
     Args:
@@ -40,9 +40,8 @@ class PatchedForward:
         previous: Any,
         fused: bool,
     ) -> None:
-        self._model = ref(model)  # strong, the model would live until the garbage collector runs
+        super().__init__(model, previous)
         self.originals = originals
-        self.previous = previous
         self.fused = fused
         self.last: LastRun | None = None
         self.warned: set[str] = set()
@@ -50,24 +49,12 @@ class PatchedForward:
         self.names = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD][1:]
 
     @property
-    def model(self) -> GPT2Model:
-        """The model whose ``forward`` this is."""
-        model = self._model()
-        if model is None:
-            raise RuntimeError("the patched model is gone: keep it, not only its forward")
-        return model
-
-    @property
     def __signature__(self) -> inspect.Signature:
         return inspect.signature(type(self.model).forward.__get__(self.model))
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles take the patch with them, not the memory of its last run."""
-        return {**self.__dict__, "_model": self.model, "last": None, "warned": set()}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._model = ref(state["_model"])
+        return {**super().__getstate__(), "last": None, "warned": set()}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         named = dict(zip(self.names, args, strict=False))

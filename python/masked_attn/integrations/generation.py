@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from typing import Any
-from weakref import ref
 
 from transformers import GenerationMixin, PreTrainedModel
 
 from .cache import KVCache
+from .override import Override
 from .versions import require_parameters
 
 __all__ = ["PREPARE", "PatchedCachePreparation"]
@@ -15,19 +15,8 @@ __all__ = ["PREPARE", "PatchedCachePreparation"]
 PREPARE = "_prepare_cache_for_generation"
 
 
-class PatchedCachePreparation:
+class PatchedCachePreparation(Override[PreTrainedModel]):
     """``_prepare_cache_for_generation`` of a patched model: a ``KVCache`` unless told otherwise."""
-
-    def __init__(self, model: PreTrainedModel, previous: Any) -> None:
-        self._model = ref(model)  # strong, the model would live until the garbage collector runs
-        self.previous = previous
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_model": self._model()}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._model = ref(state["_model"])
 
     def __call__(
         self,
@@ -37,8 +26,7 @@ class PatchedCachePreparation:
         batch_size: int,
         max_cache_length: int,
     ) -> Any:
-        model = self._model()
-        assert model is not None, "it is an attribute of the model"
+        model = self.model
         config = model.config
         stock = (
             model_kwargs.get("past_key_values") is not None

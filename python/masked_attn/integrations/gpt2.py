@@ -46,6 +46,7 @@ class MaskedGPT2Attention(GPT2Attention):
         replaced = attention_mask is None or attention_mask.numel() > 0
         if masked_attn_plan is None or replaced:
             if masked_attn_plan is not None:
+                masked_attn_plan.paths[self.layer_idx] = STOCK
                 masked_attn_plan.left_to_stock(self.layer_idx, "its mask was replaced")
             inputs = (hidden_states, past_key_values, attention_mask, *args)
             return self.stock_forward(*inputs, **kwargs)
@@ -101,8 +102,6 @@ class MaskedGPT2Attention(GPT2Attention):
         key, value = key[:, :, : seen.keys], value[:, :, : seen.keys]
         path, out, weights = self._over(query, key, value, seen, plan, grad=grad)
         plan.paths[self.layer_idx] = path
-        if path == STOCK:
-            plan.left_to_stock(self.layer_idx, "gradients are recorded inside the layers")
         return out, weights
 
     def _over(
@@ -126,6 +125,7 @@ class MaskedGPT2Attention(GPT2Attention):
         if not grad and dropout == 0.0:
             out = masked_attention(query, key, value, scale=self.scaling, **seen.arguments())
             return "masked_attention", out, None
+        plan.left_to_stock(self.layer_idx, "gradients are recorded inside the layers")
         out, _ = sdpa_attention_forward(
             self,
             query,

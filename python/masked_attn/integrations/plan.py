@@ -68,8 +68,7 @@ class AttentionPlan:
         return self.output_attentions or not self.fused
 
     def left_to_stock(self, layer_idx: int, reason: str) -> None:
-        """A layer ran stock code although this plan was there."""
-        self.paths[layer_idx] = STOCK
+        """Why a layer runs stock code although this plan is there."""
         self.reasons[layer_idx] = reason
 
 

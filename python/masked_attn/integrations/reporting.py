@@ -131,10 +131,12 @@ def _lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     lines = [("patch", "fused" if facts["fused"] else "textbook")]
     if "layers" not in facts:
         return [*lines, ("forward", "none yet")]
-    sizes = {"batch {}": "batch", "{} queries": "queries", "{} keys": "keys"}
-    known = [text.format(facts[name]) for text, name in sizes.items() if facts[name] is not None]
-    sizes_text = ", ".join(known).replace(" 1 queries", " 1 query").replace(" 1 keys", " 1 key")
-    lines.append(("forward", sizes_text))
+    sizes = (
+        _size("batch {}", facts["batch"]),
+        _size("{} quer{}", facts["queries"], "y", "ies"),
+        _size("{} key{}", facts["keys"], "", "s"),
+    )
+    lines.append(("forward", ", ".join(size for size in sizes if size)))
     lines += _layer_lines(facts["layers"])
     tiles, cache = facts["tiles"], facts["cache"]
     if tiles is not None:
@@ -146,6 +148,11 @@ def _lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         size = f"{cache['bytes'] / 1e6:.1f} MB"
         lines.append(("cache", f"{cache['type']}, {filled}{cache['capacity']} slots, {size}"))
     return lines
+
+
+def _size(text: str, number: int | None, one: str = "", many: str = "") -> str:
+    """A number with its word; nothing where it is not known."""
+    return "" if number is None else text.format(number, one if number == 1 else many)
 
 
 def _layer_lines(layers: list[dict[str, Any]]) -> list[tuple[str, str]]:
@@ -161,8 +168,6 @@ def _layer_lines(layers: list[dict[str, Any]]) -> list[tuple[str, str]]:
 def _layer_text(layer: Mapping[str, Any]) -> str:
     text = ": ".join(part for part in (layer["path"], layer["operator"], layer["why"]) if part)
     cross = layer["cross"]
-    return (
-        text
-        if cross is None
-        else f"{text}; cross attention {_layer_text({**cross, 'cross': None})}"
-    )
+    if cross is None:
+        return text
+    return f"{text}; cross attention {_layer_text({**cross, 'cross': None})}"
