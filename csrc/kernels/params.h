@@ -135,4 +135,22 @@ struct AppendParams {
   Threads threads;
 };
 
+// skinny_linear takes at most this many rows of input.
+constexpr int64_t kSkinnyRows = 32;
+
+// out[m, n] = bias[n] + sum over k of input[m, k] * weight[n, k], or weight[k, n] if `transposed`.
+// Only data, dtype and row stride of the views count.
+struct SkinnyLinearParams {
+  int64_t rows;       // M, at most `kSkinnyRows`
+  int64_t inputs;     // K, at least 1
+  int64_t outputs;    // N
+  TensorView out;     // [M, N]
+  TensorView input;   // [M, K]
+  TensorView weight;  // [N, K], or [K, N] if `transposed`
+  TensorView bias;    // [N], null data: none
+  bool transposed;
+  Workspace workspace;
+  Threads threads;
+};
+
 }  // namespace masked_attn

@@ -11,7 +11,7 @@
 namespace masked_attn {
 inline namespace MASKED_ATTN_TARGET {
 
-MASKED_ATTN_DEVICE inline int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
+MASKED_ATTN_DEVICE constexpr int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
 MASKED_ATTN_DEVICE inline int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
 MASKED_ATTN_DEVICE inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 

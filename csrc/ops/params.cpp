@@ -165,4 +165,33 @@ Call<AppendParams> append_call(const at::Tensor& source, const at::Tensor& cache
   return call;
 }
 
+Call<SkinnyLinearParams> skinny_linear_call(const at::Tensor& input, const at::Tensor& weight,
+                                            const std::optional<at::Tensor>& bias, bool transposed,
+                                            const at::Tensor& out) {
+  at::Tensor matrix = weight;
+  if (weight.stride(1) != 1 && weight.stride(0) == 1) {
+    matrix = weight.t();
+    transposed = !transposed;
+  }
+  Call<SkinnyLinearParams> call;
+  const auto view = [&](const at::Tensor& tensor, int64_t row_stride) {
+    call.tensors.push_back(tensor);
+    return TensorView{const_cast<void*>(tensor.const_data_ptr()), to_dtype(tensor.scalar_type()), 0,
+                      0, row_stride};
+  };
+  const int64_t inputs = input.size(-1);
+  const at::Tensor rows = rows_contiguous(input.reshape({-1, inputs}));
+  matrix = rows_contiguous(matrix);
+  SkinnyLinearParams& params = call.params;
+  params.rows = rows.size(0);
+  params.inputs = inputs;
+  params.outputs = out.size(-1);
+  params.out = view(out, params.outputs);
+  params.input = view(rows, rows.stride(0));
+  params.weight = view(matrix, matrix.stride(0));
+  if (bias.has_value()) params.bias = view(bias->contiguous(), 0);
+  params.transposed = transposed;
+  return call;
+}
+
 }  // namespace masked_attn

@@ -66,4 +66,10 @@ Call<ExpandParams> expand_call(const at::Tensor& mask, bool causal, std::optiona
 // Writes `source` [batch, heads, rows, columns] into `cache` from slot `position` on.
 Call<AppendParams> append_call(const at::Tensor& source, const at::Tensor& cache, int64_t position);
 
+// `weight` [outputs, inputs], or [inputs, outputs] if `transposed`, is read where it lies if one of
+// its dimensions is contiguous.
+Call<SkinnyLinearParams> skinny_linear_call(const at::Tensor& input, const at::Tensor& weight,
+                                            const std::optional<at::Tensor>& bias, bool transposed,
+                                            const at::Tensor& out);
+
 }  // namespace masked_attn

@@ -45,4 +45,8 @@ TORCH_LIBRARY(masked_attn, m) {
       "Tensor? key_mask=None, Tensor? attn_mask=None, int? window=None, float? scale=None) "
       "-> Tensor",
       tags);
+  m.def(
+      "skinny_linear(Tensor input, Tensor weight, Tensor? bias=None, *, bool transposed=False) "
+      "-> Tensor",
+      tags);
 }

@@ -185,6 +185,15 @@ WorkspaceSize softmax_workspace(const SoftmaxParams& params) {
           aligned(columns * compute_bytes(params.scores.dtype))};
 }
 
+WorkspaceSize skinny_linear_workspace(const SkinnyLinearParams& params) {
+  const int64_t bytes = compute_bytes(params.input.dtype);
+  // The widest panel is one of two-byte elements.
+  const int64_t inputs = ceil_div(params.inputs, kInputPanelBytes / 2) * (kInputPanelBytes / 2);
+  const int64_t elements = kOutputBlock * (params.rows + 1)   // sums of a block, its bias
+                           + 2 * kInputPanel * kOutputBlock;  // the edge of the weight, a panel
+  return {aligned(params.rows * inputs * bytes), aligned(elements * bytes) + 4 * kAlignment};
+}
+
 VisiblePlan visible_plan(const MaskParams& params, int64_t row) {
   const MaskView mask(params);
   const RowPlan plan = plan_row(mask, row);

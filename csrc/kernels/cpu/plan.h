@@ -44,6 +44,14 @@ SharedLayout shared_layout(const AttentionParams& params);
 WorkspaceSize attention_workspace(const AttentionParams& params);
 WorkspaceSize softmax_workspace(const SoftmaxParams& params);
 
+// Sums of skinny_linear are added up in panels of inputs: of this many for a weight [K, N], of
+// this many bytes of a weight [N, K].
+constexpr int64_t kInputPanel = 64;
+constexpr int64_t kInputPanelBytes = 3072;
+// Its outputs are finished in blocks of at most this many.
+constexpr int64_t kOutputBlock = 96;
+WorkspaceSize skinny_linear_workspace(const SkinnyLinearParams& params);
+
 // Fills `items`, the costliest first, and returns their number.
 int64_t plan_attention(const AttentionParams& params, Item* items);
 

@@ -58,6 +58,16 @@ inline Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
 inline Vec<float> fma_pairs(Vec<float> a, Vec<float> b, Vec<float> c) {
   return {_mm512_dpbf16_ps(c.v, (__m512bh)a.v, (__m512bh)b.v)};
 }
+// Lane i holds the pair (first[i], second[i]).
+inline Vec<float> load_pairs(const BFloat16* first, const BFloat16* second) {
+  const __m512i order = _mm512_set_epi16(                            //
+      31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8,  //
+      23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  const __m256i low = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(first));
+  const __m256i high = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(second));
+  const __m512i both = _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
+  return {_mm512_castsi512_ps(_mm512_permutexvar_epi16(order, both))};
+}
 #endif
 inline Vec<float> max(Vec<float> a, Vec<float> b) { return {_mm512_max_ps(a.v, b.v)}; }
 inline Vec<float> round(Vec<float> a) {

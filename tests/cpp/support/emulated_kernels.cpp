@@ -46,8 +46,9 @@ int32_t append_cache(const masked_attn::AppendParams& params) {
 }  // namespace
 
 const masked_attn::cpu::Kernels& emulated_cuda_kernels() {
+  // skinny_linear has no CUDA kernel.
   static constexpr masked_attn::cpu::Kernels kKernels{attention, masked_softmax, expand_mask,
-                                                      append_cache};
+                                                      append_cache, nullptr};
   return kKernels;
 }
 
