@@ -12,6 +12,7 @@ import pytest
 import torch
 from support.private_interfaces import ROOT, guard, lines_of_the_page
 from torch import nn
+from torch.nn.modules import module as modules
 
 TORCH = Path(torch.__file__).parent
 INCLUDE = TORCH / "include"
@@ -142,9 +143,11 @@ def test_forward_of_an_instance_comes_first():
 @pytest.mark.parametrize("with_kwargs", [False, True])
 def test_where_hooks_are_kept(with_kwargs):
     module = nn.Identity()
+    assert not module._forward_hooks and not module._forward_pre_hooks
     pre = module.register_forward_pre_hook(lambda *_: None, with_kwargs=with_kwargs)
     after = module.register_forward_hook(lambda *_: None, with_kwargs=with_kwargs)
     assert pre.id in module._forward_pre_hooks
+    assert after.id in module._forward_hooks
     assert (pre.id in module._forward_pre_hooks_with_kwargs) == with_kwargs
     assert (after.id in module._forward_hooks_with_kwargs) == with_kwargs
     pre.remove()
@@ -166,3 +169,31 @@ def test_is_compiling_is_known_while_tracing():
     torch.compile(work, backend="eager")(torch.ones(1))
     assert seen[0] is True
     assert not torch.compiler.is_compiling()
+
+
+@guard
+def test_is_tracing_is_known_while_tracing():
+    seen = []
+
+    def work(x):
+        seen.append(torch.jit.is_tracing())
+        return x + 1
+
+    torch.jit.trace(work, torch.ones(1), check_trace=False)
+    assert seen == [True]
+    assert not torch.jit.is_tracing()
+
+
+@guard
+def test_global_hooks_are_counted():
+    registers = (
+        modules.register_module_forward_pre_hook,
+        modules.register_module_forward_hook,
+        modules.register_module_full_backward_hook,
+    )
+    assert not modules._has_any_global_hook()
+    for register in registers:
+        handle = register(lambda *_: None)
+        assert modules._has_any_global_hook()
+        handle.remove()
+    assert not modules._has_any_global_hook()

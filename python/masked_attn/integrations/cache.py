@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
 from ..kv_cache import KVBuffer
+from .packing import Packing
 
 __all__ = ["KVCache", "KVLayer"]
 
@@ -162,6 +163,28 @@ class KVCache(Cache):
             Key buffer and value buffer ``[batch, kv_heads, capacity, ...]``, first free slot.
         """
         return self.layer(layer_idx).reserve(new_key, new_value)
+
+    def write_packed(self, key: Tensor, value: Tensor, layer_idx: int, packing: Packing) -> None:
+        """Append tokens that lie back to back to their rows; pads become zeros.
+
+        Args:
+            key: ``[real tokens, kv_heads, head_dim]``.
+            value: ``[real tokens, kv_heads, value_dim]``.
+            layer_idx: number of the layer.
+            packing: which slots the tokens belong to.
+        """
+        # Only sizes, dtype and device count here: no memory is taken.
+        like_key, like_value = (
+            states.new_empty(()).expand(
+                packing.batch, states.shape[1], packing.tokens, states.shape[2]
+            )
+            for states in (key, value)
+        )
+        key_cache, value_cache, start = self.reserve(like_key, like_value, layer_idx)
+        end = start + packing.tokens
+        packing.write_heads(key, key_cache[:, :, start:end])
+        packing.write_heads(value, value_cache[:, :, start:end])
+        self.advance(packing.tokens, layer_idx)
 
     def advance(self, queries: int, layer_idx: int) -> None:
         """Count ``queries`` slots after ``reserve`` as filled."""

@@ -70,10 +70,11 @@ class MaskedGPT2CrossAttention(MaskedGPT2Attention):
         plan.cross_paths[self.layer_idx] = path
         return self._project(out, hidden_states), weights
 
-    def _encoder_heads(self, states: Tensor, cache: Cache | None) -> tuple[Tensor, ...]:
+    def _encoder_heads(self, states: Tensor, cache: Cache | None) -> tuple[Tensor, Tensor]:
         """Keys and values of the encoder, computed once for each generation."""
         if not isinstance(cache, EncoderDecoderCache):
-            return self._heads(self.c_attn(states))
+            key, value = self._heads(self.c_attn(states))
+            return key, value
         stored = cache.cross_attention_cache
         if cache.is_updated.get(self.layer_idx):
             layer = stored.layers[self.layer_idx]

@@ -6,6 +6,7 @@ import inspect
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
+from weakref import ReferenceType, ref
 
 import torch
 from transformers.models.gpt2.modeling_gpt2 import GPT2Attention, GPT2Block, GPT2Model
@@ -13,9 +14,12 @@ from transformers.models.gpt2.modeling_gpt2 import GPT2Attention, GPT2Block, GPT
 from .cross_attention import MaskedGPT2CrossAttention, cross_attention_follows
 from .gpt2 import MaskedGPT2Attention
 from .last_run import LastRun
+from .levels import Levels
 from .neighbours import attentions_of, blocks_of, forward_slot
 from .override import Override
+from .packed_pass import run_packed
 from .plan import STOCK, AttentionPlan, LeftToStock, make_plan
+from .positions import count_real_tokens
 from .visibility import on_host
 
 __all__ = ["CLASSES", "PatchedForward", "patch_of", "require_our_layers"]
@@ -30,7 +34,7 @@ class PatchedForward(Override[GPT2Model]):
         model: the model whose ``forward`` it is.
         originals: each block with its attention modules, by the names of their attributes.
         previous: what was set as ``forward`` on the instance before, or None.
-        fused: see ``patch``.
+        levels: see ``patch``.
     """
 
     def __init__(
@@ -38,11 +42,13 @@ class PatchedForward(Override[GPT2Model]):
         model: GPT2Model,
         originals: Sequence[tuple[GPT2Block, Mapping[str, GPT2Attention]]],
         previous: Any,
-        fused: bool,
+        levels: Levels,
     ) -> None:
         super().__init__(model, previous)
         self.originals = originals
-        self.fused = fused
+        self.levels = levels
+        self.generations: list[ReferenceType[Any]] = []
+        self.is_told = False  # every `generate` around this model tells
         self.last: LastRun | None = None
         self.warned: set[str] = set()
         parameters = inspect.signature(GPT2Model.forward).parameters.values()
@@ -54,19 +60,29 @@ class PatchedForward(Override[GPT2Model]):
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles take the patch with them, not the memory of its last run."""
-        return {**super().__getstate__(), "last": None, "warned": set()}
+        return {**super().__getstate__(), "last": None, "warned": set(), "generations": []}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         named = dict(zip(self.names, args, strict=False))
         if len(named) < len(args) or named.keys() & kwargs.keys():
             return self._stock(*args, **kwargs)  # raises TypeError
         arguments = {**named, **kwargs}
+        if self.levels.positions_from_mask:
+            arguments["position_ids"] = count_real_tokens(arguments)
         plan = self._plan(arguments)
         if plan is None:
-            return self._stock(*args, **kwargs)
+            return self._stock(**arguments)
         require_our_layers(self.model)
         self._warn_of_padding(arguments)
         return self._run(plan, arguments)
+
+    def generate_begins(self, generation_config: Any) -> None:
+        """``generate`` has made a config of its own, which lives as long as it runs."""
+        alive = [running for running in self.generations if running() is not None]
+        self.generations = [*alive, ref(generation_config)]
+
+    def _generates(self) -> bool:
+        return any(running() is not None for running in self.generations)
 
     def paths(self) -> dict[int, str]:
         """Number of the layer to the path that it took last."""
@@ -78,7 +94,8 @@ class PatchedForward(Override[GPT2Model]):
 
     def _plan(self, arguments: dict[str, Any]) -> AttentionPlan | None:
         try:
-            return make_plan(self.model, arguments, self.fused)
+            generates = not self.is_told or self._generates()
+            return make_plan(self.model, arguments, self.levels, generates=generates)
         except LeftToStock as reason:
             self.last = LastRun.left_to_stock(arguments, str(reason))
             self._warn_of_stock(str(reason))
@@ -90,7 +107,11 @@ class PatchedForward(Override[GPT2Model]):
         arguments["attention_mask"] = torch.empty(0, 0, 0, 0)
         if plan.encoder is not None:
             arguments["encoder_attention_mask"] = arguments["attention_mask"]
-        out = self._stock(**arguments, masked_attn_plan=plan)
+        arguments["masked_attn_plan"] = plan
+        if plan.packing is None:
+            out = self._stock(**arguments)
+        else:
+            out = run_packed(self._stock, arguments, plan.packing, self.model.config)
         last.look_at(arguments.get("past_key_values"), out)
         for reason in plan.reasons.values():
             self._warn_of_stock(reason)

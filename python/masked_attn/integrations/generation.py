@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import Tensor
 from transformers import GenerationMixin, PreTrainedModel
 
 from .cache import KVCache
+from .finding import gpt2_inside
+from .forward import patch_of
 from .override import Override
 from .versions import require_parameters
 
@@ -27,6 +30,10 @@ class PatchedCachePreparation(Override[PreTrainedModel]):
         max_cache_length: int,
     ) -> Any:
         model = self.model
+        _require_tokens(model_kwargs.get("attention_mask"), generation_config, model.config)
+        forward = patch_of(gpt2_inside(model))
+        if forward is not None:
+            forward.generate_begins(generation_config)
         config = model.config
         stock = (
             model_kwargs.get("past_key_values") is not None
@@ -41,8 +48,27 @@ class PatchedCachePreparation(Override[PreTrainedModel]):
                 generation_config, model_kwargs, generation_mode, batch_size, max_cache_length
             )
         limit = min(max_cache_length, config.max_position_embeddings)
-        model_kwargs["past_key_values"] = KVCache(max_length=max(limit, 1))
+        dtype = None if forward is None else forward.levels.cache_dtype
+        model_kwargs["past_key_values"] = KVCache(max_length=max(limit, 1), dtype=dtype)
         return None
+
+
+def _require_tokens(mask: Any, generation_config: Any, config: Any) -> None:
+    """Refuse a row without a token: there is nothing that ``generate`` could continue.
+
+    Raises:
+        ValueError: names the row.
+    """
+    encoders = getattr(config, "is_encoder_decoder", False)  # there it is the encoder's mask
+    if encoders or not isinstance(mask, Tensor) or mask.ndim != 2 or mask.is_meta:
+        return
+    empty = (mask == 0).all(-1).nonzero()[:, 0].tolist()
+    if empty:
+        # Each prompt has been repeated for its beams or samples.
+        copies = max(generation_config.num_beams or 1, generation_config.num_return_sequences or 1)
+        raise ValueError(
+            f"generate: row {empty[0] // copies} of attention_mask has no token, only padding"
+        )
 
 
 _PREPARED = ("generation_config", "model_kwargs", "generation_mode", "max_cache_length")

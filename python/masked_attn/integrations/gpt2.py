@@ -13,7 +13,7 @@ from transformers.cache_utils import Cache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.models.gpt2.modeling_gpt2 import GPT2Attention
 
-from ..functional import cached_attention, masked_attention
+from ..functional import cached_attention, masked_attention, packed_attention
 from .cache import KVCache
 from .plan import STOCK, AttentionPlan
 from .static_cache import self_attention_cache, static_layer
@@ -51,7 +51,8 @@ class MaskedGPT2Attention(GPT2Attention):
             inputs = (hidden_states, past_key_values, attention_mask, *args)
             return self.stock_forward(*inputs, **kwargs)
         query, key, value = self._heads(self.c_attn(hidden_states))
-        out, weights = self._attend(query, key, value, past_key_values, masked_attn_plan)
+        attend = self._attend if masked_attn_plan.packing is None else self._attend_packed
+        out, weights = attend(query, key, value, past_key_values, masked_attn_plan)
         return self._project(out, hidden_states), weights
 
     def stock_forward(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
@@ -59,10 +60,10 @@ class MaskedGPT2Attention(GPT2Attention):
         out, weights = super().forward(*args, **kwargs)
         return out, weights
 
-    def _heads(self, projected: Tensor) -> tuple[Tensor, ...]:
+    def _heads(self, projected: Tensor) -> list[Tensor]:
         """``[batch, tokens, n * embed]`` as ``n`` views ``[batch, heads, tokens, head_dim]``."""
         parts = projected.split(self.split_size, dim=2)
-        return tuple(p.unflatten(2, (-1, self.head_dim)).transpose(1, 2) for p in parts)
+        return [part.unflatten(2, (-1, self.head_dim)).transpose(1, 2) for part in parts]
 
     def _project(self, out: Tensor, hidden_states: Tensor) -> Tensor:
         """Merge the heads of ``out`` and give it the shape of ``hidden_states``."""
@@ -104,6 +105,39 @@ class MaskedGPT2Attention(GPT2Attention):
         plan.paths[self.layer_idx] = path
         return out, weights
 
+    def _attend_packed(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        past_key_values: Cache | None,
+        plan: AttentionPlan,
+    ) -> tuple[Tensor, Tensor | None]:
+        """``_attend`` for ``[1, heads, real tokens, head_dim]``: the rows lie back to back."""
+        assert plan.packing is not None
+        packing, cache = plan.packing.on(query.device), self_attention_cache(past_key_values)
+        query, key, value = (states[0].transpose(0, 1) for states in (query, key, value))
+        drops = self.training and self.attn_dropout.p > 0.0
+        if packing.filled or plan.static or wants_grad(query) or drops:
+            query, key, value = (packing.unpack_heads(states) for states in (query, key, value))
+            out, weights = self._attend(query, key, value, past_key_values, plan)
+            return packing.pack_heads(out).transpose(0, 1)[None], weights
+        plan.paths[self.layer_idx] = "packed_attention"
+        if isinstance(cache, KVCache):
+            cache.write_packed(key, value, self.layer_idx, packing)
+        elif cache is not None:
+            cache.update(packing.unpack_heads(key), packing.unpack_heads(value), self.layer_idx)
+        out = packed_attention(
+            query,
+            key,
+            value,
+            packing.cu_seqlens,
+            packing.longest,
+            causal=True,
+            scale=self.scaling,
+        )
+        return out.transpose(0, 1)[None], None
+
     def _over(
         self,
         query: Tensor,
@@ -125,7 +159,10 @@ class MaskedGPT2Attention(GPT2Attention):
         if not grad and dropout == 0.0:
             out = masked_attention(query, key, value, scale=self.scaling, **seen.arguments())
             return "masked_attention", out, None
-        plan.left_to_stock(self.layer_idx, "gradients are recorded inside the layers")
+        if grad:
+            plan.left_to_stock(self.layer_idx, "gradients are recorded inside the layers")
+        else:
+            plan.left_to_stock(self.layer_idx, "attention weights are dropped")
         out, _ = sdpa_attention_forward(
             self,
             query,

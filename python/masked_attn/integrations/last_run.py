@@ -29,6 +29,8 @@ class LastRun:
         paths: number of the layer to the path that it took.
         cross_paths: the same for cross attention.
         reasons: why a layer ran stock code although there was a plan.
+        padding_free: the blocks ran on real tokens only.
+        pads: why they did not, see ``AttentionPlan``.
         countable: the tiles can be counted: by key mask and causality alone, on the CPU.
         key_mask: bool ``[batch, keys]`` of a countable forward.
         causal: of a countable forward.
@@ -43,6 +45,8 @@ class LastRun:
     paths: dict[int, str] = field(default_factory=dict)
     cross_paths: dict[int, str] = field(default_factory=dict)
     reasons: dict[int, str] = field(default_factory=dict)
+    padding_free: bool = False
+    pads: str | None = None
     countable: bool = False
     key_mask: Tensor | None = None
     causal: bool = False
@@ -65,6 +69,8 @@ class LastRun:
             cross_paths=plan.cross_paths,
             reasons=plan.reasons,
             causal=seen.causal,
+            padding_free=plan.packing is not None,
+            pads=plan.pads,
         )
         last._measure(arguments)
         plain = seen.attn_mask is None and not (plan.textbook or plan.static)

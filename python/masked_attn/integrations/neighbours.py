@@ -19,12 +19,18 @@ __all__ = [
     "mask_reader",
     "require_own_block",
     "require_own_model",
+    "shape_reader",
 ]
 
 
 ATTENTIONS = ("attn", "crossattention")
 # Attributes of an instance that say: another forward may run.
 TRACES = frozenset({"forward", "_hf_hook", "_old_forward"})
+
+# Libraries whose hooks do not mind a batch without its pads, and those whose layers do not.
+ONLY_COLLECT = frozenset({"accelerate", "torch", "transformers"})
+QUANTIZE = frozenset({"bitsandbytes", "optimum", "torchao"})
+WORK_ON_TOKENS = ONLY_COLLECT | QUANTIZE | {"masked_attn", "peft"}
 
 
 def blocks_of(transformer: GPT2Model) -> list[GPT2Block]:
@@ -120,6 +126,29 @@ def mask_reader(transformer: GPT2Model) -> str | None:
     return None
 
 
+def shape_reader(transformer: GPT2Model) -> str | None:
+    """Who may look at the shape of what flows between modules: it must then be the padded one.
+
+    Modules of libraries whose layers work on each token alone do not, nor do hooks of transformers
+    (which collect hidden states), of torch (which make weights) and of accelerate (which move
+    tensors).
+    """
+    if torch_modules._has_any_global_hook():
+        return "a global hook"
+    for name, module in transformer.named_modules():
+        if module is transformer:
+            continue
+        kind = type(module)
+        if not {_library(kind.forward), _library(kind.__call__)} <= WORK_ON_TOKENS:
+            return f"{name} is a {kind.__module__}.{kind.__qualname__}"
+        if not TRACES.isdisjoint(module.__dict__) and not _passes_masks_on(module):
+            return f"forward of {name} was replaced or hooked"
+        for hook in (*module._forward_hooks.values(), *module._forward_pre_hooks.values()):
+            if _library(hook) not in ONLY_COLLECT:
+                return f"the hook {_name(hook)} on {name}"
+    return None
+
+
 def _passes_masks_on(module: nn.Module) -> bool:
     return _only_moves(module) and _runs_own_forward(module)
 
@@ -136,6 +165,13 @@ def _only_moves(module: nn.Module) -> bool:
     return all(type(part).__module__.partition(".")[0] == "accelerate" for part in hooks)
 
 
+def _module(function: Any) -> str:
+    return getattr(function, "__module__", None) or type(function).__module__
+
+
+def _library(function: Any) -> str:
+    return _module(function).partition(".")[0]
+
+
 def _name(function: Any) -> str:
-    module = getattr(function, "__module__", type(function).__module__)
-    return f"{module}.{getattr(function, '__qualname__', type(function).__qualname__)}"
+    return f"{_module(function)}.{getattr(function, '__qualname__', type(function).__qualname__)}"

@@ -15,10 +15,12 @@ import torch
 from transformers import PreTrainedModel
 from transformers.models.gpt2.modeling_gpt2 import GPT2Attention, GPT2Model
 
+from .activation import fuse_activations, restore_activations
 from .finding import generators_inside, gpt2_inside
 from .forward import CLASSES, PatchedForward, patch_of, require_our_layers
 from .generation import PREPARE, PatchedCachePreparation
 from .gpt2 import MaskedGPT2Attention
+from .levels import Levels
 from .neighbours import (
     attentions_of,
     forward_slot,
@@ -33,17 +35,33 @@ __all__ = ["patch", "patched", "paths", "unpatch"]
 Model = TypeVar("Model", bound=torch.nn.Module)
 
 
-def patch(model: Model, *, fused: bool = True) -> Model:
-    """Run the attention of one Hugging Face GPT-2 on the operators of masked_attn.
+def patch(
+    model: Model,
+    *,
+    fused: bool = True,
+    padding_free: bool = True,
+    fuse_activation: bool = True,
+    positions_from_mask: bool = False,
+    cache_dtype: torch.dtype | None = None,
+) -> Model:
+    """Run one Hugging Face GPT-2 on the operators of masked_attn, without work for pads.
 
     Args:
         model: ``GPT2Model`` or any module with one inside (``GPT2LMHeadModel``, ``PeftModel``,
             DDP, a compiled model, an encoder-decoder, ...).
         fused: False runs attention step by step (scores, expanded mask, softmax, product), for
-            teaching and comparison. Patching again only switches this.
+            teaching and comparison.
+        padding_free: run prompts on their real tokens only. Hidden states and logits at pads are
+            then those of zeros.
+        fuse_activation: compute ``gelu_new`` in one pass.
+        positions_from_mask: where the caller gives a mask and no ``position_ids``, count real
+            tokens only, as ``generate`` does; stock code counts pads too.
+        cache_dtype: storage of the ``KVCache`` that ``generate`` gets, ``torch.float16`` or
+            ``torch.bfloat16`` beside a float32 model: half the memory, and other numerics. None
+            means the model's.
 
     Returns:
-        ``model`` itself, changed in place.
+        ``model`` itself, changed in place. Patching again only switches the options.
 
     Raises:
         TypeError: not a GPT-2 (other models take ``attn_implementation="masked_attn"``), or its
@@ -57,13 +75,15 @@ def patch(model: Model, *, fused: bool = True) -> Model:
         >>> patch(model) is model
         True
     """
+    levels = Levels(fused, padding_free, fuse_activation, positions_from_mask, cache_dtype)
     transformer = gpt2_inside(model)
-    current = patch_of(transformer)
-    if current is not None:
-        require_our_layers(transformer)
-        current.fused = fused
-    else:
-        _replace_attention(transformer, fused)
+    forward = patch_of(transformer)
+    if forward is None:
+        forward = _replace_attention(transformer, levels)
+    require_our_layers(transformer)
+    _apply(levels, transformer, forward)
+    # From the inside nobody sees whether a forward belongs to `generate`.
+    forward.is_told = forward.is_told or model is not transformer
     for generator in generators_inside(model):
         previous = generator.__dict__.get(PREPARE)
         if not isinstance(previous, PatchedCachePreparation):
@@ -91,6 +111,7 @@ def unpatch(model: Model) -> Model:
         for block, originals in forward.originals:
             for name, original in originals.items():
                 _put_back(block, name, original)
+        restore_activations(transformer)
         _restore_forward(transformer, forward.previous)
     for generator in generators_inside(model):
         _unpatch_cache_preparation(generator)
@@ -98,31 +119,34 @@ def unpatch(model: Model) -> Model:
 
 
 @contextmanager
-def patched(model: Model, *, fused: bool = True) -> Iterator[Model]:
+def patched(model: Model, **levels: Any) -> Iterator[Model]:
     """Patch within a ``with`` block; a model that was patched before stays as it was.
 
     Args:
         model: see ``patch``.
-        fused: see ``patch``.
+        levels: see ``patch``.
 
     Yields:
         ``model`` itself.
     """
-    before = patch_of(gpt2_inside(model))
-    was_fused = None if before is None else before.fused
+    transformer = gpt2_inside(model)
+    before = patch_of(transformer)
+    was = None if before is None else (before.levels, before.is_told)
     unprepared = [
         generator
         for generator in generators_inside(model)
         if not isinstance(generator.__dict__.get(PREPARE), PatchedCachePreparation)
     ]
-    patch(model, fused=fused)
+    patch(model, **levels)
     try:
         yield model
     finally:
-        if was_fused is None:
+        forward = patch_of(transformer)
+        if was is None or forward is None:
             unpatch(model)
         else:
-            patch(model, fused=was_fused)
+            _apply(was[0], transformer, forward)
+            forward.is_told = was[1]
             for generator in unprepared:  # only a part was patched, as the ``transformer``
                 _unpatch_cache_preparation(generator)
 
@@ -130,13 +154,19 @@ def patched(model: Model, *, fused: bool = True) -> Iterator[Model]:
 def paths(model: torch.nn.Module) -> dict[int, str]:
     """Which attention each layer ran last, by layer number; empty when not patched or not yet run.
 
-    The names are ``"cached_attention"``, ``"masked_attention"``, ``"textbook"`` and ``"stock"``.
+    The names are ``"packed_attention"``, ``"cached_attention"``, ``"masked_attention"``,
+    ``"textbook"`` and ``"stock"``.
     """
     forward = patch_of(gpt2_inside(model))
     return {} if forward is None else forward.paths()
 
 
-def _replace_attention(transformer: GPT2Model, fused: bool) -> None:
+def _apply(levels: Levels, transformer: GPT2Model, forward: PatchedForward) -> None:
+    forward.levels = levels
+    (fuse_activations if levels.fuse_activation else restore_activations)(transformer)
+
+
+def _replace_attention(transformer: GPT2Model, levels: Levels) -> PatchedForward:
     require_own_model(transformer)
     for number, layer in enumerate(transformer.h):
         require_own_block(layer, number)
@@ -148,7 +178,9 @@ def _replace_attention(transformer: GPT2Model, fused: bool) -> None:
             hand_over_forward(original, ours)
     slot = forward_slot(transformer)
     previous = transformer.__dict__.get(slot)
-    transformer.__dict__[slot] = PatchedForward(transformer, originals, previous, fused)
+    forward = PatchedForward(transformer, originals, previous, levels)
+    transformer.__dict__[slot] = forward
+    return forward
 
 
 def _put_back(block: torch.nn.Module, name: str, original: GPT2Attention) -> None:

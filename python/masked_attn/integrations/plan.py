@@ -1,7 +1,8 @@
 """What all attention layers of one GPT-2 forward share, decided once per forward.
 
 Whatever is not understood here is left to the stock code, with the masks that stock code makes, and
-the reason is told. Nothing is read from a device: that would wait for it.
+the reason is told. Nothing is read from a device, since that would wait for it, but the mask of a
+prompt whose pads are left out.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.gpt2.modeling_gpt2 import GPT2Model
 
+from .levels import Levels
 from .neighbours import mask_reader
+from .packed_pass import packing_of
+from .packing import Packing
 from .static_cache import is_static, self_attention_cache
 from .visibility import Visibility, on_host
 
@@ -47,6 +51,8 @@ class AttentionPlan:
             filled are out of sight besides.
         encoder: what cross attention sees of the encoder's states, if there are any.
         states: the encoder's states, ``[batch, keys, embed]``.
+        packing: the blocks run on real tokens only, which lie as this says.
+        pads: why the blocks compute pads although there are some, where that can be helped.
         paths: number of the layer to the name of the path it took, filled by the layers.
         cross_paths: the same for cross attention.
         reasons: why a layer ran stock code all the same.
@@ -58,6 +64,8 @@ class AttentionPlan:
     static: bool = False
     encoder: Visibility | None = None
     states: Tensor | None = None
+    packing: Packing | None = None
+    pads: str | None = None
     paths: dict[int, str] = field(default_factory=dict)
     cross_paths: dict[int, str] = field(default_factory=dict)
     reasons: dict[int, str] = field(default_factory=dict)
@@ -72,8 +80,16 @@ class AttentionPlan:
         self.reasons[layer_idx] = reason
 
 
-def make_plan(model: GPT2Model, arguments: dict[str, Any], fused: bool) -> AttentionPlan:
+def make_plan(
+    model: GPT2Model, arguments: dict[str, Any], levels: Levels, *, generates: bool = False
+) -> AttentionPlan:
     """The plan for ``model.forward(**arguments)``.
+
+    Args:
+        model: the model.
+        arguments: of its forward, by name.
+        levels: how it is patched.
+        generates: the caller goes on after the last token of each row, whether that is real or not.
 
     Raises:
         LeftToStock: the stock code must run.
@@ -83,18 +99,29 @@ def make_plan(model: GPT2Model, arguments: dict[str, Any], fused: bool) -> Atten
         raise ValueError("head_mask is not supported: transformers 5 removed it")
     output_attentions = _option(model, arguments, "output_attentions")
     _refuse_what_only_stock_knows(model, arguments)
-    # Stock sdpa never returns weights, so a request for them stays here even when training.
-    if not output_attentions or model.config._attn_implementation == "eager":
-        _refuse_training(model, arguments)
     static = is_static(self_attention_cache(arguments.get("past_key_values")))
-    return AttentionPlan(
+    plan = AttentionPlan(
         seen=_visibility(model, arguments, static),
-        fused=fused,
+        fused=levels.fused,
         output_attentions=bool(output_attentions),
         static=static,
         encoder=_encoder_visibility(arguments),
         states=arguments.get("encoder_hidden_states"),
     )
+    if levels.padding_free and plan.states is None and not plan.textbook:
+        plan.packing, plan.pads = packing_of(
+            model,
+            plan.seen,
+            queries=_input_shape(arguments)[1],
+            cache=arguments.get("past_key_values"),
+            generates=generates,
+        )
+    # Stock sdpa never returns weights, so a request for them stays here even when training. Without
+    # pads everything but attention itself has less to do, so training stays here, too.
+    weights_from_us = output_attentions and model.config._attn_implementation != "eager"
+    if plan.packing is None and not weights_from_us:
+        _refuse_training(model, arguments)
+    return plan
 
 
 def _option(model: GPT2Model, arguments: dict[str, Any], name: str) -> Any:

@@ -17,7 +17,7 @@ from .plan import STOCK
 
 __all__ = ["Report", "report"]
 
-OPERATORS = ("cached_attention", "masked_attention")
+OPERATORS = ("packed_attention", "cached_attention", "masked_attention")
 
 
 class Report(dict[str, Any]):
@@ -38,6 +38,8 @@ def report(model: torch.nn.Module) -> Report:
 
         - ``patched``, ``fused``: how the model is patched;
         - ``batch``, ``queries``, ``keys``: sizes of the last forward;
+        - ``padding_free``: whether the blocks ran on real tokens only; ``pads``: why they did not
+          although there are pads, where the caller could change that;
         - ``layers``: for each layer ``path`` (``"fused"``; ``"one-query"``, the same for a step of
           one token; ``"textbook"``; ``"stock"``), ``operator`` (that of ``fused`` paths), ``why``
           (for ``stock``), and ``cross``, the same for cross attention;
@@ -69,7 +71,7 @@ def report(model: torch.nn.Module) -> Report:
     forward = patch_of(transformer)
     if forward is None:
         return Report(patched=False)
-    facts = Report(patched=True, fused=forward.fused)
+    facts = Report(patched=True, fused=forward.levels.fused)
     if forward.last is not None:
         facts.update(_facts(forward.last, transformer))
     return facts
@@ -85,6 +87,8 @@ def _facts(last: LastRun, transformer: GPT2Model) -> dict[str, Any]:
         "batch": last.batch,
         "queries": last.queries,
         "keys": last.keys,
+        "padding_free": last.padding_free,
+        "pads": last.pads,
         "layers": [_layer(last, number) for number in numbers],
         "tiles": _tiles(last, transformer.config.n_head),
         "cache": last.cache,
@@ -107,22 +111,36 @@ def _path(name: str | None, queries: int | None, why: str | None) -> dict[str, A
 
 
 def _tiles(last: LastRun, heads: int) -> dict[str, int] | None:
-    if not last.countable or not set(last.paths.values()) & set(OPERATORS):
+    ran = set(last.paths.values()) & set(OPERATORS)
+    if not last.countable or not ran:
         return None
     assert last.batch is not None and last.queries is not None and last.keys is not None
-    if last.key_mask is None:
-        rows = b"\1" * (last.batch * last.keys)
-    else:
-        rows = bytes(last.key_mask.flatten().tolist())
+    rows = [b"\1" * last.keys] * last.batch
+    if last.key_mask is not None:
+        rows = [bytes(row) for row in last.key_mask.tolist()]
+    plans = [_tiles_of(row, last.queries, last.causal) for row in rows]
+    visited = sum(plan["tiles_visited"] for plan in plans)
+    total = visited + sum(plan["tiles_skipped"] for plan in plans)
+    if "packed_attention" in ran:  # each row alone, without its pads
+        lengths = [row.count(1) for row in rows]
+        packed = [_tiles_of(b"\1" * length, length, True) for length in lengths if length]
+        visited = sum(plan["tiles_visited"] for plan in packed)
     kernels = _library.load()
-    mask = memoryview(rows).cast("B", shape=[last.batch, last.keys])
-    plans = kernels.visibility_plan(mask, queries=last.queries, causal=last.causal)
     return {
-        "visited": heads * sum(row["tiles_visited"] for row in plans),
-        "skipped": heads * sum(row["tiles_skipped"] for row in plans),
+        "visited": heads * visited,
+        "skipped": heads * (total - visited),
         "queries": kernels.query_tile,
         "keys": kernels.key_tile,
     }
+
+
+def _tiles_of(key_mask: bytes, queries: int, causal: bool) -> dict[str, int]:
+    """Tiles of one row and head."""
+    mask = memoryview(key_mask).cast("B", shape=[1, len(key_mask)])
+    plans: list[dict[str, int]] = _library.load().visibility_plan(
+        mask, queries=queries, causal=causal
+    )
+    return plans[0]
 
 
 def _lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -135,8 +153,11 @@ def _lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         _size("batch {}", facts["batch"]),
         _size("{} quer{}", facts["queries"], "y", "ies"),
         _size("{} key{}", facts["keys"], "", "s"),
+        "padding-free" if facts["padding_free"] else "",
     )
     lines.append(("forward", ", ".join(size for size in sizes if size)))
+    if facts["pads"] is not None:
+        lines.append(("pads", f"computed: {facts['pads']}"))
     lines += _layer_lines(facts["layers"])
     tiles, cache = facts["tiles"], facts["cache"]
     if tiles is not None:

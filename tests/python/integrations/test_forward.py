@@ -29,7 +29,7 @@ pytestmark = pytest.mark.integration
 # Newer transformers refuse what their sdpa does not know, older ones ignore it.
 REFUSES = "softcap" in inspect.getsource(sdpa_attention_forward)
 IDS, LEFT = prompts([4, 7, 2])
-_, RIGHT = prompts([4, 7, 2], side="right")
+RIGHT_IDS, RIGHT = prompts([4, 7, 2], side="right")
 HOLES = LEFT.clone()
 HOLES[1, 2:4] = 0
 PREFIX = torch.ones(7, 7, dtype=torch.bool).tril().index_fill(1, torch.arange(3), True)
@@ -69,6 +69,7 @@ def test_two_dimensional_masks(mask, cache, fused):
     model = patch(gpt2(), fused=fused)
     assert_equal(logits(model, cache, **inputs), expected, mask)
     path = "cached_attention" if cache in ("kv-cache", "static") else "masked_attention"
+    path = path if mask is None or cache == "static" else "packed_attention"
     assert set(paths(model).values()) == {path if fused else "textbook"}
 
 
@@ -127,7 +128,8 @@ def test_what_is_not_understood_runs_the_stock_code(name):
         "short-mask": {"input_ids": IDS, "attention_mask": LEFT[:, :5]},
         "mask-of-ints-4d": {"input_ids": IDS, "attention_mask": PREFIX.long()[None, None]},
     }[name]
-    results, models = [], [gpt2(implementation="eager"), patch(gpt2(implementation="eager"))]
+    results, models = [], [gpt2(implementation="eager") for _ in range(2)]
+    patch(models[1], fuse_activation=False)
     for model in models:
         try:
             results.append(logits(model, **inputs))
@@ -158,14 +160,14 @@ def test_one_query_with_a_four_dimensional_bias(cache, fused):
 
 def test_bidirectional_config_runs_the_stock_code():
     expected = logits(gpt2(is_causal=False), input_ids=IDS, attention_mask=LEFT)
-    model = patch(gpt2(is_causal=False))
+    model = patch(gpt2(is_causal=False), fuse_activation=False)
     assert torch.equal(logits(model, input_ids=IDS, attention_mask=LEFT), expected)
     assert set(paths(model).values()) == {"stock"}
 
 
 @pytest.mark.parametrize("name", ["position_bias", "softcap", "s_aux"])
 def test_keywords_of_other_attentions_reach_the_stock_code(name):
-    model, seen = patch(gpt2()), []
+    model, seen = patch(gpt2(), fuse_activation=False), []
     layer = model.transformer.h[0].attn
     layer.register_forward_pre_hook(lambda m, a, kw: seen.append(kw.get(name)), with_kwargs=True)
     extra = torch.zeros(1, 2, 7, 7)
@@ -218,14 +220,16 @@ def test_other_models_with_a_gpt2_inside():
         stock = gpt2(model_class=model_class, implementation="eager")
         model = patch(gpt2(model_class=model_class))
         with torch.no_grad():
-            expected, ours = (m(IDS, attention_mask=RIGHT)[0] for m in (stock, model))
+            expected, ours = (m(RIGHT_IDS, attention_mask=RIGHT)[0] for m in (stock, model))
         real = RIGHT if model_class is GPT2Model else None
         assert_equal(
             ours[:, None] if ours.ndim == 2 else ours,
             expected[:, None] if ours.ndim == 2 else expected,
             real,
         )
-        assert set(paths(model).values()) == {"masked_attention"}
+        # Called alone, a GPT2Model can't know that no `generate` goes on after the pads.
+        path = "masked_attention" if model_class is GPT2Model else "packed_attention"
+        assert set(paths(model).values()) == {path}
 
 
 def test_double_heads_flattens_its_choices():
@@ -239,7 +243,7 @@ def test_double_heads_flattens_its_choices():
     with torch.no_grad():
         expected, ours = stock(**inputs), model(**inputs)
     torch.testing.assert_close(ours.mc_logits, expected.mc_logits, atol=2e-4, rtol=1e-4)
-    assert set(paths(model).values()) == {"masked_attention"}
+    assert set(paths(model).values()) == {"packed_attention"}
 
 
 def test_transformer_and_layer_called_directly():
@@ -264,7 +268,8 @@ def test_token_types_and_embeddings():
 def test_operator_calls_by_path():
     def count(fused, **inputs):
         with CallCounter() as calls:
-            logits(patch(gpt2(), fused=fused), input_ids=IDS, attention_mask=LEFT, **inputs)
+            model = patch(gpt2(), fused=fused, padding_free=False)
+            logits(model, input_ids=IDS, attention_mask=LEFT, **inputs)
         return dict(calls.counts)
 
     assert count(True) == {"masked_attention": 2}

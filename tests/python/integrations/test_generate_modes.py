@@ -31,7 +31,7 @@ MODES = {
     "min-length-and-eos": {"eos_token_id": 7, "min_new_tokens": 3},
 }
 PATHS = {
-    "no-cache": "masked_attention",
+    "no-cache": "packed_attention",
     "dynamic-cache": "masked_attention",
 }
 

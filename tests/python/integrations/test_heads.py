@@ -56,14 +56,15 @@ def test_outputs_from_our_cache_equal_stock(name):
     head = HEADS[name]
     model = patch(head.build())
     ours = run(model, head, past_key_values=KVCache(), use_cache=True)
-    assert_ran(model, "cached_attention")
+    assert_ran(model, "packed_attention")
     assert_outputs_close(ours, run(head.build(), head, use_cache=True), head)
 
 
 @pytest.mark.parametrize("name", [name for name in HEADS if HEADS[name].labels])
 def test_losses_equal_stock(name):
     head = HEADS[name]
-    model = patch(head.build())
+    # A pad before the first token predicts it, and a question may be answered by a pad.
+    model = patch(head.build(), padding_free=False)
     ours, expected = run(model, head, **head.labels), run(head.build(), head, **head.labels)
     assert_ran(model, "masked_attention")
     losses = [key for key in expected if "loss" in key]
@@ -82,7 +83,9 @@ def test_gradients_are_those_of_stock(name):
         gradients.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
     assert_ran(model, "stock")
     assert gradients[0].keys() == gradients[1].keys() and gradients[0]
-    assert all(torch.equal(gradients[0][n], gradients[1][n]) for n in gradients[0])
+    for parameter, gradient in gradients[0].items():
+        close = {"atol": 1e-4, "rtol": 1e-3, "msg": parameter}
+        torch.testing.assert_close(gradients[1][parameter], gradient, **close)
 
 
 @pytest.mark.parametrize("beams", [1, 3])

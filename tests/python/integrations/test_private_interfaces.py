@@ -6,6 +6,7 @@ Each guard looks at the interface itself, with stock models, and never at our co
 from __future__ import annotations
 
 import inspect
+import weakref
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ from transformers import (
     GPT2Config,
     StaticCache,
 )
+from transformers.activations import NewGELUActivation
 from transformers.cache_utils import Cache, DynamicLayer, StaticLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import (
@@ -178,6 +180,34 @@ def test_generate_prepares_its_cache_by_a_method():
     result = generate(model, IDS, MASK, 4)
     assert result.past_key_values is cache
     assert asked == [(3, 9 + 3)]
+
+
+@guard
+def test_generate_holds_its_config_while_it_runs():
+    model, held = gpt2(), []
+    original = model._prepare_cache_for_generation
+
+    def prepare(generation_config, *args):
+        held.append(weakref.ref(generation_config))
+        return original(generation_config, *args)
+
+    def look(*_):
+        assert held[0]() is not None
+
+    model.__dict__["_prepare_cache_for_generation"] = prepare
+    with model.transformer.register_forward_hook(look):
+        generate(model, IDS, MASK, 4)
+    assert held[0]() is None
+
+
+@guard
+def test_the_activation_of_a_block():
+    act = gpt2().transformer.h[0].mlp.act
+    assert type(act) is NewGELUActivation
+    assert not list(act.parameters()) and not list(act.buffers()) and not act._modules
+    x = torch.linspace(-4, 4, 9, dtype=torch.float64)
+    expected = torch.nn.functional.gelu(x, approximate="tanh")
+    torch.testing.assert_close(act(x), expected, atol=1e-14, rtol=1e-14)
 
 
 @guard

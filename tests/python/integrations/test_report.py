@@ -140,15 +140,15 @@ def test_without_patch_or_forward():
 
 def test_stock_code_says_why_and_warns_once():
     model = patch(gpt2())
-    ids, mask = prompts([5, 9])
+    ids, _ = prompts([9, 9])
     with pytest.warns(UserWarning, match="stock attention runs: gradients are recorded") as seen:
-        model(ids, attention_mask=mask)
+        model(ids)
     assert len(seen) == 1
     layer = {"path": "stock", "operator": None, "why": "gradients are recorded", "cross": None}
     assert report(model)["layers"] == [layer] * 2
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        model(ids, attention_mask=mask)
+        model(ids)
     with pytest.warns(UserWarning, match="cache was given"):
         forward(model, length=9, cache=object())
     assert "stock: cache was given" in str(report(model))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -11,6 +11,8 @@ from integrations.models import generate, gpt2, positions_of, prompts
 
 IDS, MASK = prompts([5, 9, 3])
 REAL = MASK.bool()
+# Without the first token of each row, which a pad predicts: what counts for a loss.
+LABELS = IDS.masked_fill((MASK.cumsum(-1) <= 1) | ~REAL, -100)
 INPUTS = {"input_ids": IDS, "attention_mask": MASK, "position_ids": positions_of(MASK)}
 ONE, _ = prompts([7])
 
@@ -23,6 +25,7 @@ class Feature:
         run: uses a model and returns what must be equal: tensors, results of ``generate``, lists.
         path: ``fused``, ``textbook`` or ``stock``.
         builds: make the models, one after the other; equal weights at each call.
+        levels: options of ``patch``.
         change: something done to a model after it is patched.
         truth: uses the stock model where ``run`` cannot show what is right.
         implementation: attention of the stock model; only that of eager has weights.
@@ -35,6 +38,7 @@ class Feature:
     run: Callable[[Any], Any]
     path: str = "fused"
     builds: Sequence[Callable[..., Any]] = (gpt2,)
+    levels: Mapping[str, Any] = field(default_factory=dict)
     change: Callable[[Any], object] = lambda model: None
     truth: Callable[[Any], Any] | None = None
     implementation: str = "sdpa"

@@ -16,6 +16,8 @@ from integrations.features.feature import (
 )
 from integrations.models import VOCAB, generate, prompts
 
+from masked_attn import report
+
 TOKENS = IDS.shape[1]
 HOLES = MASK.clone()
 HOLES[1, 3:5] = 0
@@ -78,9 +80,20 @@ def crossing_row_by_row(model: Any) -> Any:
     return [torch.cat(tokens), torch.cat(logits)]
 
 
+@torch.no_grad()
+def packed(model: Any) -> Any:
+    """The logits of real tokens; a patched model ran on those only."""
+    found = []
+    for ids, mask in (prompts([5, 9, 3]), prompts([5, 9, 3], side="right"), (IDS, HOLES)):
+        found.append(model(ids, attention_mask=mask).logits[mask.bool()])
+        assert "padding_free" not in (facts := report(model)) or facts["padding_free"]
+    return found
+
+
 INPUT = {
     "no-mask": generating(IDS, None),
     "left-padding": generating(),
+    "prompts-padded-on-either-side": Feature(packed),
     "right-padding": generating(*prompts([5, 9, 3], side="right")),
     "masks-with-holes": generating(mask=HOLES),
     "4-d-boolean-mask": unpadded(attention_mask=DENSE),

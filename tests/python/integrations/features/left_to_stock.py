@@ -10,6 +10,7 @@ from accelerate.hooks import ModelHook, add_hook_to_module
 from integrations.features.feature import (
     IDS,
     INPUTS,
+    LABELS,
     MASK,
     REAL,
     Feature,
@@ -30,6 +31,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 
+WITH_PADS = {"padding_free": False}
 EAGER = [with_config(implementation="eager")]
 SETTINGS = GenerationConfig(max_new_tokens=6, do_sample=False, pad_token_id=0, eos_token_id=7)
 LITTLE_MEMORY = ContinuousBatchingConfig(num_blocks=4, max_batch_tokens=32)
@@ -44,7 +46,7 @@ def keyword(name: str, value: Any) -> Feature:
 def learning(model: Any) -> Any:
     """Gradients of all parameters."""
     model.zero_grad()
-    model(**INPUTS, labels=IDS.masked_fill(~REAL, -100)).loss.backward()
+    model(**INPUTS, labels=LABELS).loss.backward()
     return [parameter.grad for parameter in model.parameters()]
 
 
@@ -208,8 +210,13 @@ def refused(**inputs: Any) -> Callable[[Any], Any]:
 
 
 STOCK = {
-    "attention-dropout": stock("attention weights are dropped", forward, builds=[dropping]),
-    "recorded-gradients": stock("gradients are recorded", learning),
+    "attention-dropout": stock(
+        "attention weights are dropped", forward, builds=[dropping], levels=WITH_PADS
+    ),
+    "recorded-gradients": stock("gradients are recorded", learning, levels=WITH_PADS),
+    "recorded-gradients-without-pads": stock(
+        "gradients are recorded inside the layers", learning, tolerance=2e-4
+    ),
     "gradients-that-start-inside-the-layers": stock(
         "gradients are recorded inside the layers",
         learned_inside,

@@ -8,6 +8,7 @@ import torch
 from integrations.features.feature import (
     IDS,
     INPUTS,
+    LABELS,
     MASK,
     REAL,
     Feature,
@@ -16,7 +17,6 @@ from integrations.features.feature import (
 )
 from integrations.models import generate, gpt2
 
-LABELS = IDS.masked_fill(~REAL, -100)
 BEFORE = torch.ones(IDS.shape[1], IDS.shape[1]).tril().bool()
 
 
@@ -76,6 +76,10 @@ OUTPUTS = {
     "output-attentions": Feature(weights, "textbook", implementation="eager"),
     "output-hidden-states": Feature(states),
     "labels": Feature(loss),
+    "caches-of-half-the-size": Feature(
+        lambda model: generate(model, IDS, MASK).logits[0],
+        levels={"cache_dtype": torch.bfloat16},
+    ),
     # A hook would be compiled, too.
     "torch-compile": Feature(compiled, only_last=True),
 }
