@@ -60,10 +60,11 @@ class MaskedGPT2Attention(GPT2Attention):
         out, weights = super().forward(*args, **kwargs)
         return out, weights
 
-    def _heads(self, projected: Tensor) -> list[Tensor]:
+    def _heads(self, projected: Tensor) -> tuple[Tensor, ...]:
         """``[batch, tokens, n * embed]`` as ``n`` views ``[batch, heads, tokens, head_dim]``."""
-        parts = projected.split(self.split_size, dim=2)
-        return [part.unflatten(2, (-1, self.head_dim)).transpose(1, 2) for part in parts]
+        batch, tokens, width = projected.shape
+        parts = projected.reshape(batch, tokens, width // self.split_size, -1, self.head_dim)
+        return parts.permute(2, 0, 3, 1, 4).unbind(0)
 
     def _project(self, out: Tensor, hidden_states: Tensor) -> Tensor:
         """Merge the heads of ``out`` and give it the shape of ``hidden_states``."""
