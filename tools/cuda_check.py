@@ -7,23 +7,24 @@ import torch
 import masked_attn
 from masked_attn import _C
 
-# Attention follows autocast; masks and scores keep the dtype they have.
-ATTENTION = (
+# These follow autocast; masks and scores keep the dtype they have.
+PRODUCTS = (
     "masked_attention",
     "_masked_attention_forward",
     "packed_attention",
     "_packed_attention_forward",
     "cached_attention",
     "cached_attention.device",
+    "skinny_linear",
 )
 OTHERS = ("expand_mask", "masked_softmax")
 
 
 def check_registrations() -> None:
     has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
-    for name in (*ATTENTION, *OTHERS):
+    for name in (*PRODUCTS, *OTHERS):
         keys = ["CPU", "CUDA", "Meta", "Autograd"]
-        if name in ATTENTION:
+        if name in PRODUCTS:
             keys += ["AutocastCPU", "AutocastCUDA"]
         missing = [key for key in keys if not has_kernel(f"masked_attn::{name}", key)]
         assert not missing, f"{name} has no kernel for {missing}"

@@ -27,6 +27,7 @@ OPS_TESTS = (
     "tests/python/ops/test_masked_attention_masks.py",
 )
 CACHE_TESTS = ("tests/python/ops/test_cached_attention.py",)
+LINEAR_TESTS = ("tests/python/ops/test_linear.py",)
 MODEL_TESTS = ("tests/python/integrations",)
 
 
@@ -122,6 +123,20 @@ MUTATIONS = (
         "for (; i < count; ++i) from_float(values[i] * factor, out + i);",
         "for (; i <= count; ++i) from_float(values[i] * factor, out + i);",
         ("tests/python/ops/test_masked_attention.py",),
+    ),
+    Mutation(
+        "last_row_of_a_weight_dropped",
+        f"{KERNELS}/cpu/linear_rows.h",
+        "for (; n < block.end; ++n) add_rows<1>",
+        "for (; n + 1 < block.end; ++n) add_rows<1>",
+        LINEAR_TESTS,
+    ),
+    Mutation(
+        "linear_sum_without_its_first_panels",
+        f"{KERNELS}/cpu/linear_columns.h",
+        "panel.first = k == 0;",
+        "panel.first = k == 0 || k > 1000;",
+        LINEAR_TESTS,
     ),
 )
 

@@ -50,7 +50,7 @@ inline void strip_block(const StripPanel<T, W>& p, const StripAhead& ahead, T* t
   SumBlock<T, kRows, kVectors> sums;
   for (int64_t step = 0; step < p.steps; ++step) {
     ahead.template prefetch<Element>(step);
-    const W* row = p.weight + step * Element::kWeightRows * p.stride;
+    const W* row = p.weight + step * Element::kInputs * p.stride;
     sums.template add<Element>(
         [&](int j) { return Element::template load_column<T>(row + j * kLanes, p.stride); },
         [&](int i) { return Vec<T>::broadcast(p.input[i * kInputStride + step]); });
@@ -106,6 +106,7 @@ class LinearColumns {
   // Short blocks come back to the panel so often that a converted copy of it, row beside row, is
   // worth its time. In place, strides like 12 KB send all rows to a few sets of the cache.
   static constexpr bool kPacks = kRows < 6;
+  static_assert(!kPacks || Element::kInputs == 1);
   // From the row of the weight that is needed to the one that is asked for: 12 to 24 KB.
   static constexpr int64_t kAhead = 3 * kPanel;
 
@@ -124,13 +125,13 @@ class LinearColumns {
       panel.weight = edge_;
       panel.stride = kUnit;
     }
-    if (blocks_ == 1 || !kPacks) return add_rows<Element>(panel, k, ahead);
-    pack(panel);
-    add_rows<typename Element::Packed>(
-        StripPanel<T, T>{nullptr, packed_, kUnit, panel.steps, panel.first}, k, ahead);
+    if constexpr (kPacks) {
+      if (blocks_ > 1) return add_rows(pack(panel), k, ahead);
+    }
+    add_rows(panel, k, ahead);
   }
 
-  template <class Form, class W>
+  template <class W>
   void add_rows(StripPanel<T, W> panel, int64_t k, const S* weight_ahead) const {
     StripAhead ahead{reinterpret_cast<const char*>(weight_ahead),
                      p_.weight.row_stride * static_cast<int64_t>(sizeof(S)),
@@ -142,8 +143,8 @@ class LinearColumns {
         ahead.steps = {b * panel.steps / blocks_, (b + 1) * panel.steps / blocks_};
       }
       panel.input = input_.row(k, rows.begin);
-      strip_rows<Form, kRows, kStripVectors<T, S>>(panel, length(rows), ahead,
-                                                   sums_ + rows.begin * kUnit);
+      strip_rows<Element, kRows, kStripVectors<T, S>>(panel, length(rows), ahead,
+                                                      sums_ + rows.begin * kUnit);
     }
   }
 
@@ -166,13 +167,11 @@ class LinearColumns {
     }
   }
 
-  void pack(const StripPanel<T, S>& panel) const {
-    for (int64_t step = 0; step < panel.steps; ++step) {
-      const S* row = panel.weight + step * Element::kWeightRows * panel.stride;
-      for (int64_t j = 0; j < kUnit; j += Vec<T>::kLanes) {
-        Element::template load_column<T>(row + j, panel.stride).store(packed_ + step * kUnit + j);
-      }
+  StripPanel<T, T> pack(const StripPanel<T, S>& panel) const {
+    for (int64_t k = 0; k < panel.steps; ++k) {
+      load_values(panel.weight + k * panel.stride, kUnit, packed_ + k * kUnit);
     }
+    return {nullptr, packed_, kUnit, panel.steps, panel.first};
   }
 
   const SkinnyLinearParams& p_;

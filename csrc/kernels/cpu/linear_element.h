@@ -12,8 +12,6 @@ inline namespace MASKED_ATTN_TARGET {
 // One input at a time.
 struct OneInput : OneValue {
   static constexpr int64_t kInputs = 1;
-  static constexpr int64_t kWeightRows = 1;  // of a [K, N] weight, for one step
-  using Packed = OneInput;
 
   template <class T, class W>
   static Vec<T> load_column(const W* weight, int64_t) {
@@ -25,22 +23,9 @@ struct OneInput : OneValue {
   }
 };
 
-// Two bfloat16 inputs in a float's place, and so is the weight.
-struct TwoPackedInputs : TwoBFloat16 {
-  static constexpr int64_t kInputs = 2;
-  static constexpr int64_t kWeightRows = 1;
-
-  template <class T>
-  static Vec<T> load_column(const T* weight, int64_t) {
-    return Vec<T>::load(weight);
-  }
-};
-
 // Two bfloat16 inputs in a float's place. Of a [K, N] weight they lie in two rows.
 struct TwoInputs : TwoBFloat16 {
   static constexpr int64_t kInputs = 2;
-  static constexpr int64_t kWeightRows = 2;
-  using Packed = TwoPackedInputs;
 
   template <class T, class W>
   static Vec<T> load_column(const W* weight, int64_t stride) {

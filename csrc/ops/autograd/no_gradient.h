@@ -10,17 +10,19 @@
 namespace masked_attn::autograd {
 
 inline bool wants_gradient(const at::Tensor& tensor) {
-  return tensor.defined() && (tensor.requires_grad() || tensor._fw_grad(/*level=*/0).defined());
+  if (!tensor.defined()) return false;
+  // no_grad stops backward mode only: a tangent would be lost without a word.
+  const bool backward = at::GradMode::is_enabled() && tensor.requires_grad();
+  return backward || tensor._fw_grad(/*level=*/0).defined();
 }
 
 inline bool wants_gradient(const std::optional<at::Tensor>& tensor) {
   return tensor.has_value() && wants_gradient(*tensor);
 }
 
-// Raises when grad mode is on and one of the arguments wants a gradient. `advice` says what to do.
+// Raises when one of the arguments wants a gradient. `advice` says what to do.
 template <class... Arguments>
 void refuse_gradient(const char* op, const char* advice, const Arguments&... arguments) {
-  if (!at::GradMode::is_enabled()) return;
   TORCH_CHECK(!(wants_gradient(arguments) || ...), op, ": ", advice);
 }
 

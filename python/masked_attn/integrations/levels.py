@@ -16,5 +16,6 @@ class Levels:
     fused: bool = True
     padding_free: bool = True
     fuse_activation: bool = True
+    fast_linear: bool = True
     positions_from_mask: bool = False
     cache_dtype: torch.dtype | None = None

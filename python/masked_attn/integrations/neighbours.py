@@ -5,11 +5,14 @@ The surprise: accelerate's hooks replace ``forward`` and keep the module's own i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
 from torch.nn.modules import module as torch_modules
 from transformers.models.gpt2.modeling_gpt2 import GPT2Attention, GPT2Block, GPT2Model
+
+from .override import Override
 
 __all__ = [
     "attentions_of",
@@ -19,6 +22,9 @@ __all__ = [
     "mask_reader",
     "require_own_block",
     "require_own_model",
+    "restore_attribute",
+    "restore_forward",
+    "runs_own_forward",
     "shape_reader",
 ]
 
@@ -56,8 +62,24 @@ def forward_slot(module: nn.Module) -> str:
 def hand_over_forward(old: nn.Module, new: nn.Module) -> None:
     """A bound ``forward`` in the ``__dict__`` that both share becomes that of ``new``."""
     slot = forward_slot(old)
-    if slot in old.__dict__ and _runs_own_forward(old):
+    if slot in old.__dict__ and runs_own_forward(old):
         new.__dict__[slot] = type(new).forward.__get__(new)
+
+
+def restore_forward(module: nn.Module, previous: Callable[..., Any] | None) -> None:
+    """Take the ``forward`` that stood in on this instance away; ``previous`` was there before."""
+    slot = forward_slot(module)
+    if previous is None and slot != "forward":  # a hook put on since then needs what it wraps
+        previous = type(module).forward.__get__(module)
+    restore_attribute(module, slot, previous)
+
+
+def restore_attribute(module: nn.Module, name: str, previous: Callable[..., Any] | None) -> None:
+    """What stood in under this name goes; ``previous`` was there before, or nothing."""
+    if previous is None:
+        del module.__dict__[name]
+    else:
+        module.__dict__[name] = previous
 
 
 def require_own_model(transformer: GPT2Model) -> None:
@@ -90,7 +112,7 @@ def require_own_block(layer: Any, number: int) -> None:
         if kind.forward.__module__ != kind.__module__:
             by = _name(kind.forward)
             raise TypeError(f"{refused}: GPT2Attention.forward was replaced by {by}")
-        if not _runs_own_forward(attention):
+        if not runs_own_forward(attention):
             by = _name(attention.__dict__[forward_slot(attention)])
             raise TypeError(f"{refused}: forward of its {name} was replaced by {by}")
 
@@ -150,11 +172,14 @@ def shape_reader(transformer: GPT2Model) -> str | None:
 
 
 def _passes_masks_on(module: nn.Module) -> bool:
-    return _only_moves(module) and _runs_own_forward(module)
+    return _only_moves(module) and runs_own_forward(module)
 
 
-def _runs_own_forward(module: nn.Module) -> bool:
+def runs_own_forward(module: nn.Module) -> bool:
+    """Whether ``forward`` is that of the class, or one of ours on top of it."""
     forward = module.__dict__.get(forward_slot(module))
+    if isinstance(forward, Override):
+        forward = forward.previous
     return forward is None or getattr(forward, "__func__", None) is type(module).forward
 
 

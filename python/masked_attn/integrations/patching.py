@@ -7,7 +7,7 @@ stay as they are, so copies, pickles and checkpoints work and other models notic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -15,7 +15,9 @@ import torch
 from transformers import PreTrainedModel
 from transformers.models.gpt2.modeling_gpt2 import GPT2Attention, GPT2Model
 
+from .. import _library
 from .activation import fuse_activations, restore_activations
+from .fast_linear import fuse_linears, restore_head, restore_linears
 from .finding import generators_inside, gpt2_inside
 from .forward import CLASSES, PatchedForward, patch_of, require_our_layers
 from .generation import PREPARE, PatchedCachePreparation
@@ -27,6 +29,8 @@ from .neighbours import (
     hand_over_forward,
     require_own_block,
     require_own_model,
+    restore_attribute,
+    restore_forward,
 )
 from .versions import require_parameters
 
@@ -41,6 +45,7 @@ def patch(
     fused: bool = True,
     padding_free: bool = True,
     fuse_activation: bool = True,
+    fast_linear: bool = True,
     positions_from_mask: bool = False,
     cache_dtype: torch.dtype | None = None,
 ) -> Model:
@@ -54,6 +59,8 @@ def patch(
         padding_free: run prompts on their real tokens only. Hidden states and logits at pads are
             then those of zeros.
         fuse_activation: compute ``gelu_new`` in one pass.
+        fast_linear: on a CPU, linear layers with up to 32 rows (a token step) read their weights at
+            the speed of memory, where no gradient is needed.
         positions_from_mask: where the caller gives a mask and no ``position_ids``, count real
             tokens only, as ``generate`` does; stock code counts pads too.
         cache_dtype: storage of the ``KVCache`` that ``generate`` gets, ``torch.float16`` or
@@ -75,13 +82,20 @@ def patch(
         >>> patch(model) is model
         True
     """
-    levels = Levels(fused, padding_free, fuse_activation, positions_from_mask, cache_dtype)
+    levels = Levels(
+        fused=fused,
+        padding_free=padding_free,
+        fuse_activation=fuse_activation,
+        fast_linear=fast_linear,
+        positions_from_mask=positions_from_mask,
+        cache_dtype=cache_dtype,
+    )
     transformer = gpt2_inside(model)
     forward = patch_of(transformer)
     if forward is None:
         forward = _replace_attention(transformer, levels)
     require_our_layers(transformer)
-    _apply(levels, transformer, forward)
+    _apply(levels, model, forward)
     # From the inside nobody sees whether a forward belongs to `generate`.
     forward.is_told = forward.is_told or model is not transformer
     for generator in generators_inside(model):
@@ -112,7 +126,8 @@ def unpatch(model: Model) -> Model:
             for name, original in originals.items():
                 _put_back(block, name, original)
         restore_activations(transformer)
-        _restore_forward(transformer, forward.previous)
+        restore_forward(transformer, forward.previous)
+    restore_linears(model)
     for generator in generators_inside(model):
         _unpatch_cache_preparation(generator)
     return model
@@ -145,10 +160,11 @@ def patched(model: Model, **levels: Any) -> Iterator[Model]:
         if was is None or forward is None:
             unpatch(model)
         else:
-            _apply(was[0], transformer, forward)
             forward.is_told = was[1]
             for generator in unprepared:  # only a part was patched, as the ``transformer``
                 _unpatch_cache_preparation(generator)
+                restore_head(generator)
+            _apply(was[0], transformer if unprepared else model, forward)
 
 
 def paths(model: torch.nn.Module) -> dict[int, str]:
@@ -161,9 +177,12 @@ def paths(model: torch.nn.Module) -> dict[int, str]:
     return {} if forward is None else forward.paths()
 
 
-def _apply(levels: Levels, transformer: GPT2Model, forward: PatchedForward) -> None:
+def _apply(levels: Levels, model: torch.nn.Module, forward: PatchedForward) -> None:
     forward.levels = levels
-    (fuse_activations if levels.fuse_activation else restore_activations)(transformer)
+    (fuse_activations if levels.fuse_activation else restore_activations)(forward.model)
+    # Without vector instructions torch's own products are the faster ones.
+    fast = levels.fast_linear and _library.load().selected_instruction_set() != "scalar"
+    (fuse_linears if fast else restore_linears)(model)
 
 
 def _replace_attention(transformer: GPT2Model, levels: Levels) -> PatchedForward:
@@ -195,21 +214,7 @@ def _put_back(block: torch.nn.Module, name: str, original: GPT2Attention) -> Non
 def _unpatch_cache_preparation(model: PreTrainedModel) -> None:
     prepare = model.__dict__.get(PREPARE)
     if isinstance(prepare, PatchedCachePreparation):
-        _restore(model, PREPARE, prepare.previous)
-
-
-def _restore_forward(transformer: GPT2Model, previous: Callable[..., Any] | None) -> None:
-    slot = forward_slot(transformer)
-    if previous is None and slot != "forward":  # a hook put on after patch needs what it wraps
-        previous = type(transformer).forward.__get__(transformer)
-    _restore(transformer, slot, previous)
-
-
-def _restore(module: torch.nn.Module, name: str, previous: Callable[..., Any] | None) -> None:
-    if previous is None:
-        del module.__dict__[name]
-    else:
-        module.__dict__[name] = previous
+        restore_attribute(model, PREPARE, prepare.previous)
 
 
 _LAYER = ("hidden_states", "past_key_values", "attention_mask", "encoder_hidden_states")

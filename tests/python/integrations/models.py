@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
 VOCAB = 101
+# Levels of ``patch`` without which everything but attention has the bits of stock code.
+STOCK_PARTS = {"fuse_activation": False, "fast_linear": False}
 PAD = 0
 
 

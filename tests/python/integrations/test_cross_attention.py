@@ -11,7 +11,7 @@ import torch
 
 pytest.importorskip("transformers")
 
-from integrations.models import generate, gpt2, positions_of, prompts
+from integrations.models import STOCK_PARTS, generate, gpt2, positions_of, prompts
 from support.calls import CallCounter
 from transformers import DynamicCache, EncoderDecoderCache
 
@@ -130,7 +130,7 @@ def test_weights_are_those_of_eager():
 
 def test_a_mask_of_another_shape_is_left_to_stock():
     results = []
-    for model in (make(), patch(make(), fuse_activation=False)):
+    for model in (make(), patch(make(), **STOCK_PARTS)):
         mask = torch.ones(3, 1, 7, 6, dtype=torch.bool)
         with torch.no_grad():
             inputs = {"encoder_hidden_states": STATES, "encoder_attention_mask": mask}
@@ -157,7 +157,7 @@ def test_a_cache_of_both_kinds_goes_on():
 
 def test_one_row_of_states_for_all_is_left_to_stock():
     results = []
-    for model in (make(), patch(make(), fuse_activation=False)):
+    for model in (make(), patch(make(), **STOCK_PARTS)):
         with torch.no_grad():
             results.append(model(IDS, encoder_hidden_states=STATES[:1]).logits)
     assert torch.equal(*results)
@@ -210,5 +210,5 @@ def test_a_layer_called_alone_is_stock():
 
 def test_operators_run():
     with CallCounter() as calls, torch.no_grad():
-        patch(make())(IDS, encoder_hidden_states=STATES, use_cache=False)
+        patch(make(), fast_linear=False)(IDS, encoder_hidden_states=STATES, use_cache=False)
     assert dict(calls.counts) == {"masked_attention": 4}

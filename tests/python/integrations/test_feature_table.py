@@ -17,6 +17,7 @@ pytest.importorskip("transformers")
 
 from integrations.features.feature import Feature
 from integrations.features.table import FEATURES
+from integrations.models import STOCK_PARTS
 from integrations.tokens import assert_same_tokens
 
 from masked_attn import report
@@ -112,7 +113,7 @@ def test_feature(name):
     for build in feature.builds:
         stock = build(implementation=feature.implementation)
         # Where stock code runs the bits are compared, and those of an activation may differ.
-        model = patch(build(), **{"fuse_activation": feature.path != "stock", **feature.levels})
+        model = patch(build(), **(STOCK_PARTS if feature.path == "stock" else {}), **feature.levels)
         for each in (stock, model):
             feature.change(each)
         torch.manual_seed(3)

@@ -10,7 +10,7 @@ import torch
 
 pytest.importorskip("transformers")
 
-from integrations.models import VOCAB, gpt2, positions_of, prompts
+from integrations.models import STOCK_PARTS, VOCAB, gpt2, positions_of, prompts
 from support.calls import CallCounter
 from transformers import (
     DynamicCache,
@@ -129,7 +129,7 @@ def test_what_is_not_understood_runs_the_stock_code(name):
         "mask-of-ints-4d": {"input_ids": IDS, "attention_mask": PREFIX.long()[None, None]},
     }[name]
     results, models = [], [gpt2(implementation="eager") for _ in range(2)]
-    patch(models[1], fuse_activation=False)
+    patch(models[1], **STOCK_PARTS)
     for model in models:
         try:
             results.append(logits(model, **inputs))
@@ -160,14 +160,14 @@ def test_one_query_with_a_four_dimensional_bias(cache, fused):
 
 def test_bidirectional_config_runs_the_stock_code():
     expected = logits(gpt2(is_causal=False), input_ids=IDS, attention_mask=LEFT)
-    model = patch(gpt2(is_causal=False), fuse_activation=False)
+    model = patch(gpt2(is_causal=False), **STOCK_PARTS)
     assert torch.equal(logits(model, input_ids=IDS, attention_mask=LEFT), expected)
     assert set(paths(model).values()) == {"stock"}
 
 
 @pytest.mark.parametrize("name", ["position_bias", "softcap", "s_aux"])
 def test_keywords_of_other_attentions_reach_the_stock_code(name):
-    model, seen = patch(gpt2(), fuse_activation=False), []
+    model, seen = patch(gpt2(), **STOCK_PARTS), []
     layer = model.transformer.h[0].attn
     layer.register_forward_pre_hook(lambda m, a, kw: seen.append(kw.get(name)), with_kwargs=True)
     extra = torch.zeros(1, 2, 7, 7)
@@ -268,7 +268,7 @@ def test_token_types_and_embeddings():
 def test_operator_calls_by_path():
     def count(fused, **inputs):
         with CallCounter() as calls:
-            model = patch(gpt2(), fused=fused, padding_free=False)
+            model = patch(gpt2(), fused=fused, padding_free=False, fast_linear=False)
             logits(model, input_ids=IDS, attention_mask=LEFT, **inputs)
         return dict(calls.counts)
 

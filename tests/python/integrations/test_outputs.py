@@ -7,7 +7,7 @@ import torch
 
 pytest.importorskip("transformers")
 
-from integrations.models import VOCAB, generate, gpt2, positions_of, prompts
+from integrations.models import STOCK_PARTS, VOCAB, generate, gpt2, positions_of, prompts
 from support.calls import CallCounter
 
 from masked_attn.integrations import KVCache, patch, paths
@@ -84,7 +84,7 @@ def test_hooks_see_the_patched_layers():
 
 
 def test_gradients_equal_stock():
-    levels = {"padding_free": False, "fuse_activation": False}
+    levels = {"padding_free": False, **STOCK_PARTS}
     stock, model = trains(gpt2()), patch(trains(gpt2()), **levels)
     with CallCounter() as calls:
         for m in (stock, model):
@@ -143,7 +143,7 @@ def test_gradients_that_come_out_of_the_cache(seen):
 
 def test_attention_dropout_runs_the_stock_code():
     results = []
-    ours = patch(gpt2(attn_pdrop=0.5), padding_free=False, fuse_activation=False)
+    ours = patch(gpt2(attn_pdrop=0.5), padding_free=False, **STOCK_PARTS)
     for m in (gpt2(attn_pdrop=0.5), ours):
         m.train()
         torch.manual_seed(5)

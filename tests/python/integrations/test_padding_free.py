@@ -7,7 +7,7 @@ import torch
 
 pytest.importorskip("transformers")
 
-from integrations.models import generate, generate_alone, gpt2, positions_of, prompts
+from integrations.models import STOCK_PARTS, generate, generate_alone, gpt2, positions_of, prompts
 from integrations.tokens import assert_same_as_alone, assert_same_tokens
 from support.calls import CallCounter
 from torch import nn
@@ -234,8 +234,8 @@ def test_a_row_without_tokens_does_not_disturb_its_neighbours():
 def test_nothing_is_packed_where_nothing_is_padded():
     assert make_packing(torch.ones(3, 4, dtype=torch.bool), 0) is None
     with CallCounter() as calls, torch.no_grad():
-        patch(gpt2())(IDS, attention_mask=torch.ones_like(LEFT))
-    assert dict(calls.counts) == {"masked_attention": 2} or "cached_attention" in calls.counts
+        patch(gpt2(), fast_linear=False)(IDS, attention_mask=torch.ones_like(LEFT), use_cache=False)
+    assert dict(calls.counts) == {"masked_attention": 2}
 
 
 def test_levels_can_be_switched_and_come_back():
@@ -246,7 +246,7 @@ def test_levels_can_be_switched_and_come_back():
     patch(model)
     fused = [block.mlp.act for block in model.transformer.h]
     assert not any(a is b for a, b in zip(acts, fused, strict=True))
-    with patched(model, padding_free=False, fuse_activation=False):
+    with patched(model, padding_free=False, **STOCK_PARTS):
         assert [block.mlp.act for block in model.transformer.h] == acts
         with torch.no_grad():
             model(IDS, attention_mask=LEFT)

@@ -6,6 +6,8 @@ captured CUDA graph needs. Here torch.compile stands in for it, with one graph f
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 import torch
 
@@ -47,7 +49,8 @@ def test_one_graph_serves_every_step():
     torch.testing.assert_close(result, expected, atol=2e-4, rtol=1e-4)
     (graph,) = graphs
     ours = [str(node.target) for node in graph.graph.nodes if "masked_attn." in str(node.target)]
-    assert ours == ["masked_attn.cached_attention.device"] * 2
+    expected = {"masked_attn.cached_attention.device": 2, "masked_attn.skinny_linear": 9}
+    assert Counter(ours) == expected
 
 
 def test_a_full_cache_is_an_error_as_in_stock():

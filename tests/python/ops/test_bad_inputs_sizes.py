@@ -18,6 +18,7 @@ from support.oracle import Masks
 from torch import Tensor
 
 from masked_attn import expand_mask, masked_attention, masked_softmax
+from masked_attn.linear import skinny_linear
 
 EMPTY = (
     {"batch": 0},
@@ -143,6 +144,15 @@ def test_22_scores_and_masks_beyond_2_31_elements(device: torch.device) -> None:
     for small in (mask, bias):
         ours = inputs.call(masked_attention, attn_mask=far_apart(small))
         assert_same_bits(ours, inputs.call(masked_attention, attn_mask=small))
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_22_weights_beyond_2_31_elements(transposed: bool, device: torch.device) -> None:
+    x = torch.randn(3, 130).to(device, torch.float16)
+    weight = torch.randn(130, 130).to(device, torch.float16)
+    large = far_apart(weight[None, None])[0, 0]
+    expected = skinny_linear(x, weight, transposed=transposed)
+    assert_same_bits(skinny_linear(x, large, transposed=transposed), expected)
 
 
 def test_22_results_beyond_2_31_elements(device: torch.device) -> None:

@@ -16,8 +16,10 @@ from support.cases import DTYPES, case_id, rotate
 from support.errors import says
 from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
+from torch.autograd import forward_ad
 from torch.nn.functional import linear
 
+from masked_attn import masked_attention, masked_softmax
 from masked_attn.linear import MAX_ROWS, skinny_linear
 
 # Of the input and of the weight.
@@ -185,6 +187,20 @@ def test_no_gradient_is_an_error(device: torch.device) -> None:
         assert not skinny_linear(x, weight).requires_grad
     with torch.inference_mode():
         skinny_linear(x, weight)
+
+
+@pytest.mark.parametrize("grad", [False, True])
+@pytest.mark.parametrize("op", ["skinny_linear", "masked_attention", "masked_softmax"])
+def test_a_tangent_is_never_lost(op: str, grad: bool, device: torch.device) -> None:
+    """``no_grad`` does not stop forward-mode differentiation."""
+    x = torch.ones(1, 1, 2, 3, device=device)
+    calls = {
+        "skinny_linear": lambda t: skinny_linear(t, torch.ones(4, 3, device=device)),
+        "masked_attention": lambda t: masked_attention(t, x, x),
+        "masked_softmax": masked_softmax,
+    }
+    with forward_ad.dual_level(), torch.set_grad_enabled(grad), says(op, "detach"):
+        calls[op](forward_ad.make_dual(x, x))
 
 
 def test_autocast_decides_the_dtype_as_for_linear(device: torch.device) -> None:

@@ -1,0 +1,122 @@
+"""GPT-2's linear layers at the speed of reading their weights, where a call has few rows.
+
+A layer keeps its class; its instance gets another ``forward``. A row has the same bits in every
+call of up to 32 rows; a longer prompt runs stock code, whose sums have another order.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.models.gpt2.modeling_gpt2 import GPT2Block
+from transformers.pytorch_utils import Conv1D
+
+from ..linear import MAX_ROWS, skinny_linear
+from .finding import generators_inside
+from .neighbours import forward_slot, restore_forward, runs_own_forward
+from .override import Override
+from .visibility import wants_grad
+
+__all__ = ["FastForward", "fuse_linears", "restore_head", "restore_linears"]
+
+DTYPES = frozenset({torch.float32, torch.bfloat16, torch.float16, torch.float64})
+PLAIN = frozenset({Tensor, nn.Parameter})
+
+
+class FastForward(Override[Any]):
+    """``forward`` of a ``Conv1D`` or an ``nn.Linear``: few rows run on ``skinny_linear``."""
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return inspect.signature(type(self.model).forward.__get__(self.model))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+        layer = self.model
+        if len(args) == 1 and not kwargs and _is_skinny(args[0], layer.weight, layer.bias):
+            transposed = isinstance(layer, Conv1D)
+            return skinny_linear(args[0], layer.weight, layer.bias, transposed=transposed)
+        if self.previous is not None:
+            out: Tensor = self.previous(*args, **kwargs)
+        else:
+            out = type(layer).forward(layer, *args, **kwargs)
+        return out
+
+
+def fuse_linears(model: nn.Module) -> None:
+    """Give every plain linear layer of every GPT-2 block, and every plain ``lm_head``, our forward.
+
+    Plain is the class itself with its own ``forward``. A quantised or parametrised layer stays, and
+    so does an adapter, whose ``base_layer`` is taken. Twice is once.
+
+    Args:
+        model: any module with a GPT-2 inside.
+    """
+    for layer in _linears(model):
+        slot = forward_slot(layer)
+        if _is_plain(layer) and not isinstance(layer.__dict__.get(slot), FastForward):
+            layer.__dict__[slot] = FastForward(layer, layer.__dict__.get(slot))
+
+
+def restore_linears(model: nn.Module) -> None:
+    """Take our forward away again, wherever adapters have moved the layers.
+
+    Args:
+        model: the module that was given to ``fuse_linears``, or one around it.
+    """
+    for layer in model.modules():
+        ours = layer.__dict__.get(forward_slot(layer))
+        if isinstance(ours, FastForward):
+            restore_forward(layer, ours.previous)
+
+
+def restore_head(generator: nn.Module) -> None:
+    """The same for the ``lm_head`` of a model alone."""
+    head = generator._modules.get("lm_head")
+    if head is not None:
+        restore_linears(head)
+
+
+def _linears(model: nn.Module) -> Iterator[nn.Module]:
+    """The linear layers that may be taken."""
+    for block in model.modules():
+        if isinstance(block, GPT2Block):
+            yield from (layer for layer in block.modules() if isinstance(layer, Conv1D))
+    for generator in generators_inside(model):
+        head: nn.Module | None = generator._modules.get("lm_head")
+        if head is not None:
+            yield head._modules.get("base_layer") or head
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    kind = type(layer)
+    known = kind in (Conv1D, nn.Linear) and kind.forward.__module__ == kind.__module__
+    return known and runs_own_forward(layer)
+
+
+def _is_skinny(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    """Whether ``skinny_linear`` takes this call; then it is also the faster one."""
+    if not _are_few(math.prod(x.shape[:-1])) or wants_grad(x, weight, bias):
+        return False
+    # A subclass, as torchao's quantised weights, has products of its own.
+    if type(x) not in PLAIN or type(weight) not in PLAIN or weight.layout is not torch.strided:
+        return False
+    if not (x.is_cpu and weight.is_cpu):
+        return False
+    if torch.is_autocast_enabled("cpu"):  # gives all of them one dtype
+        return True
+    same = weight.dtype == x.dtype and (bias is None or bias.dtype == x.dtype)
+    return same and x.dtype in DTYPES
+
+
+def _are_few(rows: int) -> bool:
+    if torch.compiler.is_compiling():
+        # A graph for any number of rows keeps stock's product: asking would bind the number.
+        from torch.fx.experimental.symbolic_shapes import statically_known_true
+
+        return statically_known_true(rows <= MAX_ROWS)
+    return rows <= MAX_ROWS
