@@ -155,6 +155,8 @@ def test_where_hooks_are_kept(with_kwargs):
     assert not module._forward_pre_hooks
     assert not module._forward_pre_hooks_with_kwargs
     assert not module._forward_hooks_with_kwargs
+    assert module.register_full_backward_pre_hook(print).id in module._backward_pre_hooks
+    assert module.register_full_backward_hook(print).id in module._backward_hooks
 
 
 @guard

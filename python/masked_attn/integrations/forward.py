@@ -9,7 +9,8 @@ from typing import Any
 from weakref import ReferenceType, ref
 
 import torch
-from transformers.models.gpt2.modeling_gpt2 import GPT2Attention, GPT2Block, GPT2Model
+from torch import nn
+from transformers.models.gpt2.modeling_gpt2 import GPT2MLP, GPT2Attention, GPT2Block, GPT2Model
 
 from .cross_attention import MaskedGPT2CrossAttention, cross_attention_follows
 from .gpt2 import MaskedGPT2Attention
@@ -47,6 +48,7 @@ class PatchedForward(Override[GPT2Model]):
         super().__init__(model, previous)
         self.originals = originals
         self.levels = levels
+        self.activations: list[tuple[GPT2MLP, nn.Module]] = []  # by `fuse_activations`
         self.generations: list[ReferenceType[Any]] = []
         self.is_told = False  # every `generate` around this model tells
         self.last: LastRun | None = None
@@ -78,11 +80,11 @@ class PatchedForward(Override[GPT2Model]):
 
     def generate_begins(self, generation_config: Any) -> None:
         """``generate`` has made a config of its own, which lives as long as it runs."""
-        alive = [running for running in self.generations if running() is not None]
-        self.generations = [*alive, ref(generation_config)]
+        # One append, and one removal when it is gone: threads do not lose each other's.
+        self.generations.append(ref(generation_config, self.generations.remove))
 
     def _generates(self) -> bool:
-        return any(running() is not None for running in self.generations)
+        return any(running() is not None for running in tuple(self.generations))
 
     def paths(self) -> dict[int, str]:
         """Number of the layer to the path that it took last."""
@@ -95,9 +97,11 @@ class PatchedForward(Override[GPT2Model]):
     def _plan(self, arguments: dict[str, Any]) -> AttentionPlan | None:
         try:
             generates = not self.is_told or self._generates()
-            return make_plan(self.model, arguments, self.levels, generates=generates)
+            return make_plan(
+                self.model, arguments, self.levels, generates=generates, previous=self.previous
+            )
         except LeftToStock as reason:
-            self.last = LastRun.left_to_stock(arguments, str(reason))
+            self.last = LastRun.left_to_stock(arguments, str(reason), reason.pads)
             self._warn_of_stock(str(reason))
             return None
 

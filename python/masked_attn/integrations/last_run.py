@@ -53,9 +53,9 @@ class LastRun:
     cache: dict[str, Any] | None = None
 
     @classmethod
-    def left_to_stock(cls, arguments: dict[str, Any], why: str) -> LastRun:
+    def left_to_stock(cls, arguments: dict[str, Any], why: str, pads: str | None) -> LastRun:
         """A forward without a plan."""
-        last = cls(why=why)
+        last = cls(why=why, pads=pads)
         last._measure(arguments)
         return last
 

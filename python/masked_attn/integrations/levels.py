@@ -8,6 +8,8 @@ import torch
 
 __all__ = ["Levels"]
 
+CACHE_DTYPES = (None, torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
 
 @dataclass(frozen=True)
 class Levels:
@@ -19,3 +21,9 @@ class Levels:
     fast_linear: bool = True
     positions_from_mask: bool = False
     cache_dtype: torch.dtype | None = None
+
+    def __post_init__(self) -> None:
+        if self.cache_dtype not in CACHE_DTYPES:
+            *names, last = (str(dtype) for dtype in CACHE_DTYPES)
+            choices = f"{', '.join(names)} or {last}"
+            raise ValueError(f"cache_dtype must be {choices}, got {self.cache_dtype!r}")

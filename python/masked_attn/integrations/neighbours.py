@@ -5,7 +5,7 @@ The surprise: accelerate's hooks replace ``forward`` and keep the module's own i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch import nn
@@ -37,6 +37,8 @@ TRACES = frozenset({"forward", "_hf_hook", "_old_forward"})
 ONLY_COLLECT = frozenset({"accelerate", "torch", "transformers"})
 QUANTIZE = frozenset({"bitsandbytes", "optimum", "torchao"})
 WORK_ON_TOKENS = ONLY_COLLECT | QUANTIZE | {"masked_attn", "peft"}
+# Among those of transformers: noise whose size depends on the number of tokens of a row.
+COUNTS_TOKENS = "transformers.integrations.neftune"
 
 
 def blocks_of(transformer: GPT2Model) -> list[GPT2Block]:
@@ -148,15 +150,24 @@ def mask_reader(transformer: GPT2Model) -> str | None:
     return None
 
 
-def shape_reader(transformer: GPT2Model) -> str | None:
+def shape_reader(transformer: GPT2Model, previous: Any) -> str | None:
     """Who may look at the shape of what flows between modules: it must then be the padded one.
 
     Modules of libraries whose layers work on each token alone do not, nor do hooks of transformers
     (which collect hidden states), of torch (which make weights) and of accelerate (which move
     tensors).
+
+    Args:
+        transformer: the model.
+        previous: the ``forward`` that was set on it before the patch, or None.
     """
     if torch_modules._has_any_global_hook():
         return "a global hook"
+    if _library(type(transformer).forward) not in ONLY_COLLECT:
+        return f"GPT2Model.forward was replaced by {_name(type(transformer).forward)}"
+    own = previous is None or _is_own(previous, transformer)
+    if not own and _library(previous) != "accelerate":  # that one changes dtypes
+        return f"forward of the model was replaced by {_name(previous)}"
     for name, module in transformer.named_modules():
         if module is transformer:
             continue
@@ -165,10 +176,17 @@ def shape_reader(transformer: GPT2Model) -> str | None:
             return f"{name} is a {kind.__module__}.{kind.__qualname__}"
         if not TRACES.isdisjoint(module.__dict__) and not _passes_masks_on(module):
             return f"forward of {name} was replaced or hooked"
-        for hook in (*module._forward_hooks.values(), *module._forward_pre_hooks.values()):
-            if _library(hook) not in ONLY_COLLECT:
+        for hook in _hooks(module):
+            if _library(hook) not in ONLY_COLLECT or _module(hook) == COUNTS_TOKENS:
                 return f"the hook {_name(hook)} on {name}"
     return None
+
+
+def _hooks(module: nn.Module) -> Iterator[Any]:
+    yield from module._forward_pre_hooks.values()
+    yield from module._forward_hooks.values()
+    yield from module._backward_pre_hooks.values()
+    yield from module._backward_hooks.values()
 
 
 def _passes_masks_on(module: nn.Module) -> bool:
@@ -180,7 +198,11 @@ def runs_own_forward(module: nn.Module) -> bool:
     forward = module.__dict__.get(forward_slot(module))
     if isinstance(forward, Override):
         forward = forward.previous
-    return forward is None or getattr(forward, "__func__", None) is type(module).forward
+    return forward is None or _is_own(forward, module)
+
+
+def _is_own(forward: Any, module: nn.Module) -> bool:
+    return getattr(forward, "__func__", None) is type(module).forward
 
 
 def _only_moves(module: nn.Module) -> bool:

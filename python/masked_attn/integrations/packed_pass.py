@@ -22,7 +22,13 @@ __all__ = ["packing_of", "run_packed"]
 
 
 def packing_of(
-    model: GPT2Model, seen: Visibility, *, queries: int, cache: Any, generates: bool
+    model: GPT2Model,
+    seen: Visibility,
+    *,
+    queries: int,
+    cache: Any,
+    generates: bool,
+    previous: Any,
 ) -> tuple[Packing | None, str | None]:
     """How to leave out the pads of a forward: None where there are none, or they must stay.
 
@@ -34,6 +40,7 @@ def packing_of(
         queries: tokens of each row.
         cache: what the caller gave as ``past_key_values``.
         generates: the caller goes on after the last token of each row, whether that is real or not.
+        previous: see ``shape_reader``.
 
     Returns:
         The packing, or why pads are computed although there are some.
@@ -42,14 +49,16 @@ def packing_of(
     if mask is None or queries == 1 or not seen.causal or not _values_can_be_read(mask):
         return None, None
     filled = 0 if cache is None else int(cache.get_seq_length())
-    real = mask[:, filled : filled + queries].cpu()
-    packing = make_packing(real, filled)
-    if packing is None:
+    so_far = _read(mask[:, : filled + queries])
+    packing = None if so_far is None else make_packing(so_far[:, filled:], filled)
+    if so_far is None or packing is None:
         return None, None
-    # There a padded row goes on after its pads: what is computed for them counts.
-    if generates and not bool(real[:, -1].all()):
+    # There a padded row goes on after its pads: what is computed for them counts. A row that has
+    # no token so far is none of those: the rest of its prompt is still to come.
+    goes_on = so_far[:, -1] | ~so_far.any(-1)
+    if generates and not bool(goes_on.all()):
         return None, "a row may be continued after its pads"
-    reader = shape_reader(model)
+    reader = shape_reader(model, previous)
     return (packing.on(mask.device), None) if reader is None else (None, reader)
 
 
@@ -58,6 +67,15 @@ def _values_can_be_read(tensor: Tensor) -> bool:
     if torch.compiler.is_compiling() or is_tracing() or tensor.is_meta:
         return False
     return not (tensor.is_cuda and torch.cuda.is_current_stream_capturing())
+
+
+def _read(mask: Tensor) -> Tensor | None:
+    """``mask`` on the CPU; None where it hides nothing, or has no values."""
+    host = mask.cpu()
+    try:
+        return None if bool(host.all()) else host
+    except RuntimeError:  # torch.func.vmap, FakeTensorMode and make_fx refuse to tell a value
+        return None
 
 
 def run_packed(
@@ -86,9 +104,7 @@ def run_packed(
     if returns_dict is None:
         returns_dict = getattr(config, "return_dict", None)
     out = forward(**{**packed, "return_dict": True})
-    for name in ("last_hidden_state", "hidden_states"):
-        if out.get(name) is not None:
-            out[name] = _unpack(out[name], packing, shape)
+    _unpack(out, packing, shape)
     return out if returns_dict in (True, None) else out.to_tuple()
 
 
@@ -97,10 +113,17 @@ def _pack_positions(arguments: dict[str, Any], packing: Packing) -> Tensor:
     if positions is None:  # as stock code counts them
         device = packing.slots.device
         positions = torch.arange(packing.filled, packing.filled + packing.tokens, device=device)
-    return packing.pack(positions.reshape(-1, packing.tokens))
+    # Stock code adds their embeddings to those of the tokens: what broadcasts there does so here.
+    return packing.pack(positions if positions.ndim < 3 else positions.flatten(0, -2))
 
 
-def _unpack(states: Any, packing: Packing, shape: torch.Size) -> Any:
-    if isinstance(states, tuple):
-        return tuple(_unpack(state, packing, shape) for state in states)
-    return packing.on(states.device).unpack(states).view(*shape, states.shape[-1])
+def _unpack(out: Any, packing: Packing, shape: torch.Size) -> None:
+    """Give all states their pads back; as in stock code only the last has the shape of the ids."""
+    last = out.last_hidden_state
+    whole = packing.on(last.device).unpack(last).view(*shape, last.shape[-1])
+    out["last_hidden_state"] = whole
+    if out.get("hidden_states") is not None:
+        out["hidden_states"] = tuple(
+            whole if state is last else packing.on(state.device).unpack(state)
+            for state in out["hidden_states"]
+        )

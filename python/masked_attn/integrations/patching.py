@@ -18,7 +18,7 @@ from transformers.models.gpt2.modeling_gpt2 import GPT2Attention, GPT2Model
 from .. import _library
 from .activation import fuse_activations, restore_activations
 from .fast_linear import fuse_linears, restore_head, restore_linears
-from .finding import generators_inside, gpt2_inside
+from .finding import generators_inside, gpt2_inside, has_other_generators
 from .forward import CLASSES, PatchedForward, patch_of, require_our_layers
 from .generation import PREPARE, PatchedCachePreparation
 from .gpt2 import MaskedGPT2Attention
@@ -73,7 +73,8 @@ def patch(
     Raises:
         TypeError: not a GPT-2 (other models take ``attn_implementation="masked_attn"``), or its
             attention was replaced by others.
-        ValueError: several GPT-2 models inside: patch each of them.
+        ValueError: several GPT-2 models inside: patch each of them; or ``cache_dtype`` is no dtype
+            of floats that the operators know.
         RuntimeError: the model was changed by others since it was patched.
 
     Example:
@@ -96,8 +97,11 @@ def patch(
         forward = _replace_attention(transformer, levels)
     require_our_layers(transformer)
     _apply(levels, model, forward)
-    # From the inside nobody sees whether a forward belongs to `generate`.
-    forward.is_told = forward.is_told or model is not transformer
+    # Neither from the inside nor from afar is it seen whether a forward belongs to `generate`.
+    if has_other_generators(model):
+        forward.is_told = False
+    elif model is not transformer:
+        forward.is_told = True
     for generator in generators_inside(model):
         previous = generator.__dict__.get(PREPARE)
         if not isinstance(previous, PatchedCachePreparation):
@@ -125,7 +129,7 @@ def unpatch(model: Model) -> Model:
         for block, originals in forward.originals:
             for name, original in originals.items():
                 _put_back(block, name, original)
-        restore_activations(transformer)
+        restore_activations(forward.activations)
         restore_forward(transformer, forward.previous)
     restore_linears(model)
     for generator in generators_inside(model):
@@ -179,7 +183,11 @@ def paths(model: torch.nn.Module) -> dict[int, str]:
 
 def _apply(levels: Levels, model: torch.nn.Module, forward: PatchedForward) -> None:
     forward.levels = levels
-    (fuse_activations if levels.fuse_activation else restore_activations)(forward.model)
+    if levels.fuse_activation:
+        forward.activations += fuse_activations(forward.model)
+    else:
+        restore_activations(forward.activations)
+        forward.activations = []
     # Without vector instructions torch's own products are the faster ones.
     fast = levels.fast_linear and _library.load().selected_instruction_set() != "scalar"
     (fuse_linears if fast else restore_linears)(model)

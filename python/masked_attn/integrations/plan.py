@@ -36,7 +36,16 @@ STOCK_KEYWORDS = (
 
 
 class LeftToStock(Exception):
-    """The stock code runs this forward; the message says why."""
+    """The stock code runs this forward; the message says why.
+
+    Args:
+        reason: the message.
+        pads: see ``AttentionPlan``.
+    """
+
+    def __init__(self, reason: str, pads: str | None = None) -> None:
+        super().__init__(reason)
+        self.pads = pads
 
 
 @dataclass
@@ -81,7 +90,12 @@ class AttentionPlan:
 
 
 def make_plan(
-    model: GPT2Model, arguments: dict[str, Any], levels: Levels, *, generates: bool = False
+    model: GPT2Model,
+    arguments: dict[str, Any],
+    levels: Levels,
+    *,
+    generates: bool = False,
+    previous: Any = None,
 ) -> AttentionPlan:
     """The plan for ``model.forward(**arguments)``.
 
@@ -90,6 +104,7 @@ def make_plan(
         arguments: of its forward, by name.
         levels: how it is patched.
         generates: the caller goes on after the last token of each row, whether that is real or not.
+        previous: the ``forward`` that was set on the model before it was patched, or None.
 
     Raises:
         LeftToStock: the stock code must run.
@@ -115,12 +130,13 @@ def make_plan(
             queries=_input_shape(arguments)[1],
             cache=arguments.get("past_key_values"),
             generates=generates,
+            previous=previous,
         )
     # Stock sdpa never returns weights, so a request for them stays here even when training. Without
     # pads everything but attention itself has less to do, so training stays here, too.
     weights_from_us = output_attentions and model.config._attn_implementation != "eager"
     if plan.packing is None and not weights_from_us:
-        _refuse_training(model, arguments)
+        _refuse_training(model, arguments, plan.pads)
     return plan
 
 
@@ -154,16 +170,16 @@ def _is_known(implementation: str | None) -> bool:
     return implementation in known or str(implementation).startswith("flash_attention_")
 
 
-def _refuse_training(model: GPT2Model, arguments: dict[str, Any]) -> None:
+def _refuse_training(model: GPT2Model, arguments: dict[str, Any], pads: str | None) -> None:
     layers: list[Any] = [block.attn for block in model.h]
     if any(layer.training and layer.attn_dropout.p > 0.0 for layer in layers):
-        raise LeftToStock("attention weights are dropped")
+        raise LeftToStock("attention weights are dropped", pads)
     if not torch.is_grad_enabled():
         return
     embeds = arguments.get("inputs_embeds")
     inputs_learn = embeds is not None and embeds.requires_grad
     if inputs_learn or any(parameter.requires_grad for parameter in model.parameters()):
-        raise LeftToStock("gradients are recorded")
+        raise LeftToStock("gradients are recorded", pads)
 
 
 def _visibility(model: GPT2Model, arguments: dict[str, Any], static: bool) -> Visibility:
@@ -203,8 +219,9 @@ def _encoder_visibility(arguments: dict[str, Any]) -> Visibility | None:
 
 
 def _key_mask(mask: Tensor, batch: int, keys: int, static: bool, device: torch.device) -> Tensor:
-    width, rest = divmod(mask.numel(), batch)
-    if rest or not (width == keys or (static and width < keys)):
+    width = mask.numel() // batch  # not divmod: sizes are tensors in a trace
+    whole = width * batch == mask.numel()
+    if not whole or not (width == keys or (static and width < keys)):
         raise LeftToStock(f"a mask {list(mask.shape)} for {batch} rows of {keys} keys")
     key_mask = mask.reshape(batch, width).to(device=device, dtype=torch.bool)
     return torch.nn.functional.pad(key_mask, (0, keys - width)) if width < keys else key_mask
