@@ -18,7 +18,7 @@ from transformers.pytorch_utils import Conv1D
 
 from ..linear import MAX_ROWS, skinny_linear
 from .finding import generators_inside
-from .neighbours import forward_slot, restore_forward, runs_own_forward
+from .instance_forward import put_on, runs_own_forward, take_off
 from .override import Override
 from .visibility import wants_grad
 
@@ -40,10 +40,7 @@ class FastForward(Override[Any]):
         if len(args) == 1 and not kwargs and _is_skinny(args[0], layer.weight, layer.bias):
             transposed = isinstance(layer, Conv1D)
             return skinny_linear(args[0], layer.weight, layer.bias, transposed=transposed)
-        if self.previous is not None:
-            out: Tensor = self.previous(*args, **kwargs)
-        else:
-            out = type(layer).forward(layer, *args, **kwargs)
+        out: Tensor = self.beneath("forward")(*args, **kwargs)
         return out
 
 
@@ -57,9 +54,8 @@ def fuse_linears(model: nn.Module) -> None:
         model: any module with a GPT-2 inside.
     """
     for layer in _linears(model):
-        slot = forward_slot(layer)
-        if _is_plain(layer) and not isinstance(layer.__dict__.get(slot), FastForward):
-            layer.__dict__[slot] = FastForward(layer, layer.__dict__.get(slot))
+        if _is_plain(layer):
+            put_on(layer, FastForward)
 
 
 def restore_linears(model: nn.Module) -> None:
@@ -68,10 +64,7 @@ def restore_linears(model: nn.Module) -> None:
     Args:
         model: the module that was given to ``fuse_linears``, or one around it.
     """
-    for layer in model.modules():
-        ours = layer.__dict__.get(forward_slot(layer))
-        if isinstance(ours, FastForward):
-            restore_forward(layer, ours.previous)
+    take_off(model, FastForward)
 
 
 def restore_head(generator: nn.Module) -> None:

@@ -9,14 +9,14 @@ from typing import Any
 from weakref import ReferenceType, ref
 
 import torch
-from torch import nn
-from transformers.models.gpt2.modeling_gpt2 import GPT2MLP, GPT2Attention, GPT2Block, GPT2Model
+from transformers.models.gpt2.modeling_gpt2 import GPT2Attention, GPT2Block, GPT2Model
 
 from .cross_attention import MaskedGPT2CrossAttention, cross_attention_follows
 from .gpt2 import MaskedGPT2Attention
+from .instance_forward import forward_slot
 from .last_run import LastRun
 from .levels import Levels
-from .neighbours import attentions_of, blocks_of, forward_slot
+from .neighbours import attentions_of, blocks_of
 from .override import Override
 from .packed_pass import run_packed
 from .plan import STOCK, AttentionPlan, LeftToStock, make_plan
@@ -48,7 +48,6 @@ class PatchedForward(Override[GPT2Model]):
         super().__init__(model, previous)
         self.originals = originals
         self.levels = levels
-        self.activations: list[tuple[GPT2MLP, nn.Module]] = []  # by `fuse_activations`
         self.generations: list[ReferenceType[Any]] = []
         self.is_told = False  # every `generate` around this model tells
         self.last: LastRun | None = None
@@ -123,9 +122,7 @@ class PatchedForward(Override[GPT2Model]):
 
     def _stock(self, *args: Any, **kwargs: Any) -> Any:
         with cross_attention_follows(kwargs.get("masked_attn_plan"), self.model):
-            if self.previous is not None:
-                return self.previous(*args, **kwargs)
-            return type(self.model).forward(self.model, *args, **kwargs)
+            return self.beneath("forward")(*args, **kwargs)
 
     def _warn_of_stock(self, reason: str) -> None:
         """Once for each kind of reason, whatever its sizes: who wants speed should know."""

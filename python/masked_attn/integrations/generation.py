@@ -43,8 +43,7 @@ class PatchedCachePreparation(Override[PreTrainedModel]):
             or getattr(config, "is_encoder_decoder", False)
         )
         if stock:
-            original = self.previous or getattr(type(model), PREPARE).__get__(model)
-            return original(
+            return self.beneath(PREPARE)(
                 generation_config, model_kwargs, generation_mode, batch_size, max_cache_length
             )
         limit = min(max_cache_length, config.max_position_embeddings)

@@ -5,26 +5,21 @@ The surprise: accelerate's hooks replace ``forward`` and keep the module's own i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from torch import nn
 from torch.nn.modules import module as torch_modules
 from transformers.models.gpt2.modeling_gpt2 import GPT2Attention, GPT2Block, GPT2Model
 
-from .override import Override
+from .instance_forward import forward_slot, is_own, runs_own_forward
 
 __all__ = [
     "attentions_of",
     "blocks_of",
-    "forward_slot",
-    "hand_over_forward",
     "mask_reader",
     "require_own_block",
     "require_own_model",
-    "restore_attribute",
-    "restore_forward",
-    "runs_own_forward",
     "shape_reader",
 ]
 
@@ -53,35 +48,6 @@ def attentions_of(block: nn.Module) -> dict[str, nn.Module]:
     """Self-attention and, if there is one, cross attention, by the names of their attributes."""
     held = block._modules
     return {name: module for name in ATTENTIONS if (module := held.get(name)) is not None}
-
-
-def forward_slot(module: nn.Module) -> str:
-    """The instance attribute that holds the module's own ``forward``, if any does."""
-    hooked = "_hf_hook" in module.__dict__ and "_old_forward" in module.__dict__
-    return "_old_forward" if hooked else "forward"
-
-
-def hand_over_forward(old: nn.Module, new: nn.Module) -> None:
-    """A bound ``forward`` in the ``__dict__`` that both share becomes that of ``new``."""
-    slot = forward_slot(old)
-    if slot in old.__dict__ and runs_own_forward(old):
-        new.__dict__[slot] = type(new).forward.__get__(new)
-
-
-def restore_forward(module: nn.Module, previous: Callable[..., Any] | None) -> None:
-    """Take the ``forward`` that stood in on this instance away; ``previous`` was there before."""
-    slot = forward_slot(module)
-    if previous is None and slot != "forward":  # a hook put on since then needs what it wraps
-        previous = type(module).forward.__get__(module)
-    restore_attribute(module, slot, previous)
-
-
-def restore_attribute(module: nn.Module, name: str, previous: Callable[..., Any] | None) -> None:
-    """What stood in under this name goes; ``previous`` was there before, or nothing."""
-    if previous is None:
-        del module.__dict__[name]
-    else:
-        module.__dict__[name] = previous
 
 
 def require_own_model(transformer: GPT2Model) -> None:
@@ -165,7 +131,7 @@ def shape_reader(transformer: GPT2Model, previous: Any) -> str | None:
         return "a global hook"
     if _library(type(transformer).forward) not in ONLY_COLLECT:
         return f"GPT2Model.forward was replaced by {_name(type(transformer).forward)}"
-    own = previous is None or _is_own(previous, transformer)
+    own = previous is None or is_own(previous, transformer)
     if not own and _library(previous) != "accelerate":  # that one changes dtypes
         return f"forward of the model was replaced by {_name(previous)}"
     for name, module in transformer.named_modules():
@@ -191,18 +157,6 @@ def _hooks(module: nn.Module) -> Iterator[Any]:
 
 def _passes_masks_on(module: nn.Module) -> bool:
     return _only_moves(module) and runs_own_forward(module)
-
-
-def runs_own_forward(module: nn.Module) -> bool:
-    """Whether ``forward`` is that of the class, or one of ours on top of it."""
-    forward = module.__dict__.get(forward_slot(module))
-    if isinstance(forward, Override):
-        forward = forward.previous
-    return forward is None or _is_own(forward, module)
-
-
-def _is_own(forward: Any, module: nn.Module) -> bool:
-    return getattr(forward, "__func__", None) is type(module).forward
 
 
 def _only_moves(module: nn.Module) -> bool:

@@ -36,6 +36,12 @@ class Override(Generic[Model]):
             raise RuntimeError("the patched model is gone: keep it, not only a method of it")
         return model
 
+    def beneath(self, name: str) -> Any:
+        """What would run without this: what was set before, or the method of the class."""
+        if self.previous is not None:
+            return self.previous
+        return getattr(type(self.model), name).__get__(self.model)
+
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_model": self.model}
 

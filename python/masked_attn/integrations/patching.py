@@ -1,8 +1,9 @@
 """``patch`` and ``unpatch``: GPT-2 on the operators, one instance at a time.
 
-Three kinds of instance attributes change: the attention modules of every block, ``forward`` of the
-``GPT2Model``, and ``_prepare_cache_for_generation`` of a model that generates. Classes and configs
-stay as they are, so copies, pickles and checkpoints work and other models notice nothing.
+Attributes of instances change: the attention modules of every block, ``forward`` of the
+``GPT2Model``, of activations and of linear layers, and ``_prepare_cache_for_generation`` of a model
+that generates. Classes and configs stay as they are, so copies, pickles and checkpoints work and
+other models notice nothing.
 """
 
 from __future__ import annotations
@@ -22,15 +23,17 @@ from .finding import generators_inside, gpt2_inside, has_other_generators
 from .forward import CLASSES, PatchedForward, patch_of, require_our_layers
 from .generation import PREPARE, PatchedCachePreparation
 from .gpt2 import MaskedGPT2Attention
+from .instance_forward import (
+    forward_slot,
+    hand_over_forward,
+    restore_attribute,
+    restore_forward,
+)
 from .levels import Levels
 from .neighbours import (
     attentions_of,
-    forward_slot,
-    hand_over_forward,
     require_own_block,
     require_own_model,
-    restore_attribute,
-    restore_forward,
 )
 from .versions import require_parameters
 
@@ -129,7 +132,7 @@ def unpatch(model: Model) -> Model:
         for block, originals in forward.originals:
             for name, original in originals.items():
                 _put_back(block, name, original)
-        restore_activations(forward.activations)
+        restore_activations(transformer)
         restore_forward(transformer, forward.previous)
     restore_linears(model)
     for generator in generators_inside(model):
@@ -183,11 +186,7 @@ def paths(model: torch.nn.Module) -> dict[int, str]:
 
 def _apply(levels: Levels, model: torch.nn.Module, forward: PatchedForward) -> None:
     forward.levels = levels
-    if levels.fuse_activation:
-        forward.activations += fuse_activations(forward.model)
-    else:
-        restore_activations(forward.activations)
-        forward.activations = []
+    (fuse_activations if levels.fuse_activation else restore_activations)(forward.model)
     # Without vector instructions torch's own products are the faster ones.
     fast = levels.fast_linear and _library.load().selected_instruction_set() != "scalar"
     (fuse_linears if fast else restore_linears)(model)

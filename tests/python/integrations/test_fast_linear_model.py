@@ -24,7 +24,7 @@ from transformers.pytorch_utils import Conv1D
 
 from masked_attn.integrations import patch, unpatch
 from masked_attn.integrations.fast_linear import FastForward, fuse_linears, restore_linears
-from masked_attn.integrations.neighbours import forward_slot
+from masked_attn.integrations.instance_forward import forward_slot
 
 pytestmark = pytest.mark.integration
 

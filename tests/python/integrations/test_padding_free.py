@@ -238,22 +238,29 @@ def test_nothing_is_packed_where_nothing_is_padded():
     assert dict(calls.counts) == {"masked_attention": 2}
 
 
+def acts(model):
+    return [block.mlp.act for block in model.transformer.h]
+
+
+def are_fused(model):
+    (fused,) = {"forward" in act.__dict__ for act in acts(model)}
+    return fused
+
+
 def test_levels_can_be_switched_and_come_back():
     model = gpt2()
-    acts = [block.mlp.act for block in model.transformer.h]
-    patch(model, fuse_activation=False)
-    assert [block.mlp.act for block in model.transformer.h] == acts
-    patch(model)
-    fused = [block.mlp.act for block in model.transformer.h]
-    assert not any(a is b for a, b in zip(acts, fused, strict=True))
+    before = [(act, dict(act.__dict__)) for act in acts(model)]
+    assert not are_fused(patch(model, fuse_activation=False))
+    assert are_fused(patch(model))
     with patched(model, padding_free=False, **STOCK_PARTS):
-        assert [block.mlp.act for block in model.transformer.h] == acts
+        assert not are_fused(model)
         with torch.no_grad():
             model(IDS, attention_mask=LEFT)
         assert "packed_attention" not in paths(model).values()
-    assert [type(block.mlp.act) for block in model.transformer.h] == [type(a) for a in fused]
+    assert are_fused(model)
     unpatch(model)
-    assert all(b.mlp.act is a for b, a in zip(model.transformer.h, acts, strict=True))
+    assert all(a is b for a, (b, _) in zip(acts(model), before, strict=True))
+    assert [act.__dict__ for act in acts(model)] == [held for _, held in before]
 
 
 def test_the_fused_activation_is_the_same_function():
