@@ -21,13 +21,14 @@ from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import masked_attn
-from common.clock import host_clock
 from common.options import make_parser, start
 from common.report import Chart, Column, Report, Row
-from common.trial import OURS, reason
-from common.workloads import DTYPES, ragged_lengths
+from common.trial import OURS
+from common.workloads import DTYPES
+from masked_attn.cli.bench.running import generate, host_clock
+from masked_attn.cli.bench.workload import WORKLOADS, Workload
+from masked_attn.cli.errors import reason
 
-BATCH = 8
 STOCK = "stock, sdpa"
 
 COLUMNS = (
@@ -45,20 +46,6 @@ COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Workload:
-    """Prompts and the number of new tokens of each row."""
-
-    name: str
-    lengths: tuple[int, ...]
-    new_tokens: int
-
-    def batch(self, vocabulary: int, device: str) -> dict[str, Tensor]:
-        mask = masked_attn.masks.padding_mask(torch.tensor(self.lengths)).long()
-        ids = torch.randint(vocabulary, mask.shape)
-        return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
-
-
-@dataclass(frozen=True)
 class Turn:
     """Seconds of one call for one token, of one for all tokens, and the new tokens."""
 
@@ -70,11 +57,7 @@ class Turn:
 def workloads(quick: bool) -> list[Workload]:
     if quick:
         return [Workload("W1 ragged", (4, 8), 32)]
-    return [
-        Workload("W1 ragged", ragged_lengths(BATCH, 512), 64),
-        Workload("W2 equal", (512,) * BATCH, 64),
-        Workload("W3 short", ragged_lengths(BATCH, 64), 128),
-    ]
+    return list(WORKLOADS.values())
 
 
 @dataclass(frozen=True)
@@ -108,13 +91,7 @@ def make_systems(quick: bool, device: str, dtype: torch.dtype) -> dict[str, Syst
 def timed(system: System, batch: dict[str, Tensor], new_tokens: int) -> tuple[float, Tensor]:
     """Seconds of one greedy ``generate``, and its new tokens ``[batch, new_tokens]``."""
 
-    def run() -> Tensor:
-        tokens: Tensor = system.model.generate(
-            **batch, max_new_tokens=new_tokens, do_sample=False, **system.keywords
-        )
-        return tokens[:, batch["input_ids"].shape[1] :]
-
-    return host_clock(run)
+    return host_clock(lambda: generate(system.model, batch, new_tokens, system.keywords))
 
 
 def warm_up(

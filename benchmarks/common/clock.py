@@ -6,26 +6,18 @@ everything before the first kernel starts. Else short kernels would be timed at 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
+
+from masked_attn.cli.bench.running import host_clock
 
 __all__ = ["Clock", "clock_of", "gpu_clock", "host_clock"]
 
 Clock = Callable[[Callable[[], Tensor]], tuple[float, Tensor]]
 
 HEAD_STARTS = (20_000_000, 200_000_000)  # cycles: 10 and 100 ms of a GPU at 2 GHz
-
-
-def host_clock(run: Callable[[], Tensor]) -> tuple[float, Tensor]:
-    """Seconds of ``run`` until its last kernel has ended, and its result."""
-    _wait()
-    start = time.perf_counter()
-    result = run()
-    _wait()
-    return time.perf_counter() - start, result
 
 
 def gpu_clock(run: Callable[[], Tensor]) -> tuple[float, Tensor]:
@@ -51,8 +43,3 @@ def gpu_clock(run: Callable[[], Tensor]) -> tuple[float, Tensor]:
 def clock_of(device: str) -> Clock:
     """The clock that compares operators on ``device``."""
     return gpu_clock if device == "cuda" else host_clock
-
-
-def _wait() -> None:
-    if torch.cuda.is_initialized():
-        torch.cuda.synchronize()

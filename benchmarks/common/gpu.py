@@ -1,4 +1,4 @@
-"""The GPU of a run: whether there is one that can be used, what it is and what it can do."""
+"""The GPU of a run: what it is and what it can do."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-import masked_attn
-
 from .machine import Machine, measure, products, reading
 
-__all__ = ["GpuMachine", "measure_gpu", "why_not"]
+__all__ = ["GpuMachine", "measure_gpu"]
 
 
 @dataclass(frozen=True)
@@ -36,18 +34,6 @@ class GpuMachine(Machine):
             f"measured: {1e-3 * self.products:.1f} TFLOP/s of {self.dtype} matrix products, "
             f"{self.reading:.0f} GB/s of reading; TF32 is off"
         )
-
-
-def why_not() -> str | None:
-    """Why no benchmark can run on a GPU here; None where one can."""
-    if torch.version.cuda is None:
-        return f"torch {torch.__version__} is a build without CUDA"
-    if not torch.cuda.is_available():
-        return f"torch {torch.__version__} finds no GPU that it can use"
-    facts = masked_attn._C.build_info()
-    if not facts["cuda"]:
-        return f"masked_attn is built without CUDA kernels ({facts['cuda_reason']})"
-    return None
 
 
 def measure_gpu(quick: bool, dtype: torch.dtype) -> GpuMachine:

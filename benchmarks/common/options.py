@@ -7,7 +7,9 @@ from dataclasses import replace
 
 import torch
 
-from .gpu import measure_gpu, why_not
+from masked_attn.cli.machine import why_no_gpu
+
+from .gpu import measure_gpu
 from .machine import Machine, measure
 from .report import Report
 from .workloads import DTYPES, GPT2, QUICK, Sizes
@@ -71,7 +73,7 @@ def sizes(options: argparse.Namespace) -> Sizes:
 def _machine(options: argparse.Namespace) -> Machine:
     if options.device == "cpu":
         return measure(options.quick)
-    missing = why_not()
+    missing = why_no_gpu()
     if missing is not None:
         raise SystemExit(f"--device {options.device}: {missing}")
     return measure_gpu(options.quick, DTYPES[getattr(options, "dtype", "float32")])

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from masked_attn.cli.errors import reason
+
 from .agreement import TOLERANCE
 from .timing import Contender, seconds
 
@@ -34,12 +36,6 @@ class Trial:
     works: dict[str, Contender] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
     errors: dict[str, float] = field(default_factory=dict)
-
-
-def reason(error: Exception) -> str:
-    """One short line that says what went wrong."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:150]}" if lines else type(error).__name__
 
 
 def try_out(

@@ -1,8 +1,8 @@
 """The command line. ``main`` turns every expected failure into one line and an exit status.
 
-Exit status: 0 done; 1 a check failed (``--compare`` tokens, ``info`` self-check) or lines of a file
-could not be used; 2 bad input, or output that cannot be written; 130 interrupted; 141 the reader of
-our output went away; 143 terminated.
+Exit status: 0 done; 1 a check failed (``--compare`` tokens, ``info`` self-check), a system of ours
+failed in ``bench``, or lines of a file could not be used; 2 bad input, or output that cannot be
+written; 130 interrupted; 141 the reader of our output went away; 143 terminated.
 """
 
 from __future__ import annotations
@@ -68,6 +68,10 @@ def _run(arguments: Sequence[str] | None) -> int:
         from masked_attn.cli import score
 
         return score.run(options)
+    if options.command == "bench":
+        from masked_attn.cli.bench import command
+
+        return command.run(options)
     from masked_attn.cli import generate
 
     return generate.run(options)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from masked_attn.cli.bench.arguments import add_bench
 from masked_attn.cli.errors import BadInput
 from masked_attn.cli.file_arguments import add_file_options, check_file_options
 from masked_attn.cli.numbers import real_number, whole_number
@@ -60,6 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_generate(commands)
     _add_score(commands)
+    add_bench(commands, dtypes=DTYPES, max_threads=MAX_THREADS)
     _add_info(commands)
     return parser
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["BadInput", "Terminated", "first_line"]
+__all__ = ["BadInput", "Terminated", "first_line", "reason"]
 
 
 class BadInput(Exception):
@@ -24,3 +24,14 @@ def first_line(error: BaseException) -> str:
         if line.strip():
             return line.strip()
     return type(error).__name__
+
+
+def reason(error: BaseException) -> str:
+    """One short line that says what went wrong: the type of an error and its first line.
+
+    Example:
+        >>> reason(ValueError("no such dtype\\nlong advice"))
+        'ValueError: no such dtype'
+    """
+    kind, line = type(error).__name__, first_line(error)
+    return kind if line == kind else f"{kind}: {line[:150]}"

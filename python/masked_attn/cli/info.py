@@ -7,13 +7,12 @@ import json
 import os
 import platform
 from dataclasses import asdict
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from masked_attn import _library
+from masked_attn.cli.machine import cpu_name, installed
 from masked_attn.cli.self_check import self_check
 
 __all__ = ["collect", "package_version", "run"]
@@ -34,9 +33,9 @@ def collect() -> dict[str, Any]:
         "masked_attn": package_version(),
         "python": platform.python_version(),
         "torch": str(torch.__version__),
-        "transformers": _installed("transformers"),
+        "transformers": installed("transformers"),
         "build": dict(library.build_info()),
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "instruction_sets": list(library.instruction_sets()),
         "instruction_set_used": library.selected_instruction_set(),
         "instruction_set_forced": os.environ.get("MASKED_ATTN_ISA") or None,
@@ -48,24 +47,7 @@ def collect() -> dict[str, Any]:
 
 def package_version() -> str:
     """Version of masked_attn: of the installed package, else of the sources that were built."""
-    installed = _installed("masked_attn")
-    return installed or str(_library.load().build_info().get("version", "unknown"))
-
-
-def _installed(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return (names[0] if names else platform.processor()) or platform.machine()
+    return installed("masked_attn") or str(_library.load().build_info().get("version", "unknown"))
 
 
 def _as_text(facts: dict[str, Any]) -> str:

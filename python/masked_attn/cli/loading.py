@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +16,16 @@ import torch
 
 from masked_attn.cli.errors import BadInput, first_line
 
-__all__ = ["EMBEDDED_MODEL", "Source", "find_model", "load_model", "load_text_side"]
+__all__ = [
+    "EMBEDDED_MODEL",
+    "Source",
+    "find_model",
+    "load_config",
+    "load_model",
+    "load_text_side",
+    "make_config",
+    "random_model",
+]
 
 EMBEDDED_MODEL = Path(__file__).resolve().parent.parent / "demo_model"
 VOCABULARY = ("tokenizer.json", "vocab.json")
@@ -57,16 +66,26 @@ def find_model(name: str | None) -> Source:
     return Source(name, is_directory=False)
 
 
-def load_text_side(source: Source) -> tuple[Any, Any]:
-    """The tokenizer and the config.
+def load_config(source: Source) -> Any:
+    """The config of a GPT-2.
 
     Raises:
         BadInput: transformers is missing, the model cannot be found, or it is not a GPT-2.
     """
-    transformers = _import_transformers()
-    config = _fetch(source, transformers.AutoConfig.from_pretrained)
+    config = _fetch(source, _import_transformers().AutoConfig.from_pretrained)
     if config.model_type != "gpt2":
         raise BadInput(f"--model {source.name} is a {config.model_type!r} model, not a 'gpt2' one")
+    return config
+
+
+def load_text_side(source: Source) -> tuple[Any, Any]:
+    """The tokenizer and the config.
+
+    Raises:
+        BadInput: as ``load_config``, or the tokenizer is missing.
+    """
+    transformers = _import_transformers()
+    config = load_config(source)
     if source.is_directory and not any(Path(source.name, file).is_file() for file in VOCABULARY):
         # transformers would make an empty tokenizer without a word.
         raise BadInput(f"--model {source.name}: no {' or '.join(VOCABULARY)} in this directory")
@@ -99,6 +118,20 @@ def load_model(source: Source, dtype: str) -> Any:
             f"--model {source.name}: the weights lack {missing[0]} ({len(missing)} in all)"
         )
     return model.eval()
+
+
+def make_config(shape: Mapping[str, int]) -> Any:
+    """The config of a GPT-2 of this shape (keyword arguments of ``GPT2Config``).
+
+    Raises:
+        BadInput: transformers is missing.
+    """
+    return _import_transformers().GPT2Config(**shape)
+
+
+def random_model(config: Any, dtype: str) -> Any:
+    """A GPT-2 with random weights of the given dtype, in evaluation mode, without a download."""
+    return _import_transformers().GPT2LMHeadModel(config).to(getattr(torch, dtype)).eval()
 
 
 def _import_transformers() -> Any:

@@ -36,13 +36,16 @@ class Progress:
 
 
 @contextmanager
-def progress(prompts: int | None, batches: int, stream: TextIO | None = None) -> Iterator[Progress]:
+def progress(
+    prompts: int | None, batches: int, stream: TextIO | None = None, *, unit: str = "prompt"
+) -> Iterator[Progress]:
     """A progress bar, drawn when ``stream`` (stderr) is a terminal.
 
     Args:
         prompts: how many there are; ``None`` when nobody knows yet.
         batches: no bar for fewer than two.
         stream: where it is drawn.
+        unit: what is counted, if not prompts.
 
     Example:
         >>> with progress(prompts=2, batches=1) as shown:
@@ -55,5 +58,5 @@ def progress(prompts: int | None, batches: int, stream: TextIO | None = None) ->
         return
     from tqdm import tqdm
 
-    with tqdm(total=prompts, unit="prompt", file=stream, leave=False) as bar:
+    with tqdm(total=prompts, unit=unit, file=stream, leave=False) as bar:
         yield Progress(bar)

@@ -79,10 +79,8 @@ def test_version(run_here: Callable[..., Ran]) -> None:
     assert re.fullmatch(r"masked_attn \d+\.\d+\S*\n", ran.stdout)
 
 
-@pytest.mark.parametrize(
-    "words", [["--help"], ["generate", "--help"], ["score", "--help"], ["info", "--help"]]
-)
-def test_help(run_here: Callable[..., Ran], words: list[str]) -> None:
-    ran = run_here(*words)
+@pytest.mark.parametrize("command", ["", "generate", "score", "bench", "info"])
+def test_help(run_here: Callable[..., Ran], command: str) -> None:
+    ran = run_here(*command.split(), "--help")
     assert ran.status == 0
     assert ran.stdout.startswith("usage: python -m masked_attn")

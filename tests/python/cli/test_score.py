@@ -110,7 +110,7 @@ def test_the_table(score: Score) -> None:
     assert [row.split()[0] for row in rows[:7]] == [*"123456", "total"]
     assert rows[2].split() == ["3", "1", "-", "-"]
     assert rows[7].startswith("6 lines; the first token of a line has no score")
-    assert rows[8].startswith("attention: masked_attn, masked_attention in layers 0-1")
+    assert rows[8].startswith("attention: masked_attn, packed_attention in layers 0-1")
     assert len({len(row) for row in [header, *rows[:7]]}) == 1
 
 

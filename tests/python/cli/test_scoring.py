@@ -77,7 +77,7 @@ def test_one_forward_pass_without_a_cache(model: Any, monkeypatch: pytest.Monkey
     monkeypatch.undo()
     assert len(calls) == 1
     assert calls[0]["use_cache"] is False
-    assert set(patching.paths(model).values()) == {"masked_attention"}
+    assert set(patching.paths(model).values()) == {"packed_attention"}
 
 
 def test_logits_are_made_for_a_few_tokens_at_a_time(

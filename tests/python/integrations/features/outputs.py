@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -22,6 +23,12 @@ BEFORE = torch.ones(IDS.shape[1], IDS.shape[1]).tril().bool()
 
 def in_dtype(dtype: torch.dtype, tolerance: float) -> Feature:
     return Feature(forward, builds=[lambda **more: gpt2(**more).to(dtype)], tolerance=tolerance)
+
+
+def quantised(**more: Any) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.ao.quantization.quantize_dynamic(gpt2(**more), {torch.nn.Linear})
 
 
 def both(model: Any) -> Any:
@@ -80,6 +87,7 @@ OUTPUTS = {
         lambda model: generate(model, IDS, MASK).logits[0],
         levels={"cache_dtype": torch.bfloat16},
     ),
+    "quantised-linear-layers": Feature(both, builds=[quantised]),
     # A hook would be compiled, too.
     "torch-compile": Feature(compiled, only_last=True),
 }
