@@ -1,0 +1,1 @@
+"""What ``rivals.py`` needs: which systems there are, their environments, and their processes."""
