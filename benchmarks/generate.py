@@ -10,7 +10,6 @@ On a GPU also the stock model with a ``StaticCache``, and with that and the step
 
 from __future__ import annotations
 
-import copy
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,18 +17,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import GPT2Config, GPT2LMHeadModel
 
-import masked_attn
+from common.gpt2 import STOCK, make_pair, workloads
 from common.options import make_parser, start
 from common.report import Chart, Column, Report, Row
 from common.trial import OURS
 from common.workloads import DTYPES
 from masked_attn.cli.bench.running import generate, host_clock
-from masked_attn.cli.bench.workload import WORKLOADS, Workload
+from masked_attn.cli.bench.workload import Workload
 from masked_attn.cli.errors import reason
-
-STOCK = "stock, sdpa"
 
 COLUMNS = (
     Column("workload", "workload", width=10),
@@ -54,12 +50,6 @@ class Turn:
     tokens: Tensor
 
 
-def workloads(quick: bool) -> list[Workload]:
-    if quick:
-        return [Workload("W1 ragged", (4, 8), 32)]
-    return list(WORKLOADS.values())
-
-
 @dataclass(frozen=True)
 class System:
     """A model, and what its ``generate`` is told besides."""
@@ -70,13 +60,7 @@ class System:
 
 def make_systems(quick: bool, device: str, dtype: torch.dtype) -> dict[str, System]:
     """The stock model, and a patched copy with the same weights in memory."""
-    tiny = {"n_layer": 2, "n_embd": 32, "n_head": 2, "vocab_size": 64}
-    config = GPT2Config(**(tiny if quick else {}), bos_token_id=None, eos_token_id=None)
-    stock = GPT2LMHeadModel(config).eval().to(device, dtype)
-    stock.generation_config.eos_token_id = None
-    stock.generation_config.pad_token_id = 0
-    shared = {id(weight): weight for weight in stock.parameters()}
-    patched = masked_attn.patch(copy.deepcopy(stock, shared))
+    stock, patched = make_pair(quick, device, dtype).values()
     if device == "cpu":
         return {STOCK: System(stock), OURS: System(patched)}
     static = {"cache_implementation": "static"}

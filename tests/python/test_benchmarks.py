@@ -17,7 +17,14 @@ SCRIPTS = sorted(path.stem for path in BENCHMARKS.glob("*.py"))
 needs_transformers = pytest.mark.skipif(
     find_spec("transformers") is None, reason="needs transformers"
 )
-NEED_TRANSFORMERS = ("cached_attention", "expand_mask", "generate", "rivals", "threads")
+NEED_TRANSFORMERS = (
+    "cached_attention",
+    "expand_mask",
+    "generate",
+    "generate_profile",
+    "rivals",
+    "threads",
+)
 
 # All systems would take minutes, or environments of their own.
 FEWER = {"rivals": ("--systems", "masked_attn", "sdpa", "static", "--dtypes", "float32")}
