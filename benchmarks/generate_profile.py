@@ -91,7 +91,7 @@ def seconds(run: Run, new_tokens: int, repeats: int) -> float:
 
 
 def difference(longer: Operators, shorter: Operators) -> Operators:
-    """What ``longer`` did besides, for each of ``STEPS`` steps; without what a prompt alone does."""
+    """What ``longer`` did besides, for each of ``STEPS`` steps, without the prompt."""
     steps = {}
     for key, (count, spent) in longer.items():
         less_count, less = shorter.get(key, (0, 0.0))
