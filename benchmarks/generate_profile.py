@@ -60,7 +60,7 @@ def prompt_operations(model: GPT2LMHeadModel, lengths: tuple[int, ...]) -> float
     config = model.config
     products = linear_sizes(model) * sum(lengths) + model.lm_head.weight.numel() * len(lengths)
     pairs = sum(length * (length + 1) // 2 for length in lengths)
-    return 2.0 * products + 4.0 * pairs * config.n_embd * config.n_layer
+    return float(2 * products + 4 * pairs * config.n_embd * config.n_layer)
 
 
 def step_bytes(model: GPT2LMHeadModel, lengths: tuple[int, ...]) -> float:
