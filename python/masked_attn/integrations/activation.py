@@ -7,13 +7,12 @@ from torch.nn.functional import gelu
 from transformers.activations import NewGELUActivation
 from transformers.models.gpt2.modeling_gpt2 import GPT2MLP, GPT2Model
 
-from .instance_forward import put_on, runs_own_forward, take_off
-from .override import Override
+from .instance_forward import ForwardOverride, put_on, runs_own_forward, take_off
 
 __all__ = ["FusedGELU", "fuse_activations", "restore_activations"]
 
 
-class FusedGELU(Override[NewGELUActivation]):
+class FusedGELU(ForwardOverride[NewGELUActivation]):
     """``forward`` of a ``NewGELUActivation`` by torch.
 
     It is the tanh approximation of GELU (Hendrycks and Gimpel 2016, section 2).

@@ -6,7 +6,6 @@ call of up to 32 rows; a longer prompt runs stock code, whose sums have another 
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -18,8 +17,7 @@ from transformers.pytorch_utils import Conv1D
 
 from ..linear import MAX_ROWS, skinny_linear
 from .finding import generators_inside
-from .instance_forward import put_on, runs_own_forward, take_off
-from .override import Override
+from .instance_forward import ForwardOverride, put_on, runs_own_forward, take_off
 from .visibility import wants_grad
 
 __all__ = ["FastForward", "fuse_linears", "restore_head", "restore_linears"]
@@ -28,12 +26,8 @@ DTYPES = frozenset({torch.float32, torch.bfloat16, torch.float16, torch.float64}
 PLAIN = frozenset({Tensor, nn.Parameter})
 
 
-class FastForward(Override[Any]):
+class FastForward(ForwardOverride[Any]):
     """``forward`` of a ``Conv1D`` or an ``nn.Linear``: few rows run on ``skinny_linear``."""
-
-    @property
-    def __signature__(self) -> inspect.Signature:
-        return inspect.signature(type(self.model).forward.__get__(self.model))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
         layer = self.model

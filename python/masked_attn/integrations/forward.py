@@ -13,11 +13,10 @@ from transformers.models.gpt2.modeling_gpt2 import GPT2Attention, GPT2Block, GPT
 
 from .cross_attention import MaskedGPT2CrossAttention, cross_attention_follows
 from .gpt2 import MaskedGPT2Attention
-from .instance_forward import forward_slot
+from .instance_forward import ForwardOverride, forward_slot
 from .last_run import LastRun
 from .levels import Levels
 from .neighbours import attentions_of, blocks_of
-from .override import Override
 from .packed_pass import run_packed
 from .plan import STOCK, AttentionPlan, LeftToStock, make_plan
 from .positions import count_real_tokens
@@ -28,7 +27,7 @@ __all__ = ["CLASSES", "PatchedForward", "patch_of", "require_our_layers"]
 CLASSES = {"attn": MaskedGPT2Attention, "crossattention": MaskedGPT2CrossAttention}
 
 
-class PatchedForward(Override[GPT2Model]):
+class PatchedForward(ForwardOverride[GPT2Model]):
     """The callable that stands in for ``forward``; it holds what ``unpatch`` needs.
 
     Args:
@@ -54,10 +53,6 @@ class PatchedForward(Override[GPT2Model]):
         self.warned: set[str] = set()
         parameters = inspect.signature(GPT2Model.forward).parameters.values()
         self.names = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD][1:]
-
-    @property
-    def __signature__(self) -> inspect.Signature:
-        return inspect.signature(type(self.model).forward.__get__(self.model))
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles take the patch with them, not the memory of its last run."""

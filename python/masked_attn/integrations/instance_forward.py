@@ -5,14 +5,16 @@ The surprise: accelerate's hooks replace ``forward`` and keep the module's own i
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 from torch import nn
 
-from .override import Override
+from .override import Model, Override
 
 __all__ = [
+    "ForwardOverride",
     "forward_slot",
     "hand_over_forward",
     "is_own",
@@ -22,6 +24,14 @@ __all__ = [
     "runs_own_forward",
     "take_off",
 ]
+
+
+class ForwardOverride(Override[Model]):
+    """What stands in for ``forward``, with the signature of the class's own."""
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return inspect.signature(type(self.model).forward.__get__(self.model))
 
 
 def forward_slot(module: nn.Module) -> str:
@@ -53,7 +63,7 @@ def restore_attribute(module: nn.Module, name: str, previous: Callable[..., Any]
         module.__dict__[name] = previous
 
 
-def put_on(module: nn.Module, kind: type[Override[Any]]) -> None:
+def put_on(module: nn.Module, kind: type[ForwardOverride[Any]]) -> None:
     """A ``kind`` stands in for ``forward``; twice is once."""
     slot = forward_slot(module)
     current = module.__dict__.get(slot)
@@ -61,7 +71,7 @@ def put_on(module: nn.Module, kind: type[Override[Any]]) -> None:
         module.__dict__[slot] = kind(module, current)
 
 
-def take_off(model: nn.Module, kind: type[Override[Any]]) -> None:
+def take_off(model: nn.Module, kind: type[ForwardOverride[Any]]) -> None:
     """No module inside has a ``kind`` any more, wherever others have moved it."""
     for module in model.modules():
         current = module.__dict__.get(forward_slot(module))

@@ -11,7 +11,7 @@ from weakref import ref
 
 import torch
 
-__all__ = ["Override"]
+__all__ = ["Model", "Override"]
 
 Model = TypeVar("Model", bound=torch.nn.Module)
 
