@@ -17,8 +17,13 @@ from masked_attn.cli.stopping import stopping
     ("number", "kind"), [(signal.SIGTERM, Terminated), (signal.SIGINT, KeyboardInterrupt)]
 )
 def test_a_signal_carries_the_state(number: signal.Signals, kind: type[BaseException]) -> None:
-    with pytest.raises(kind, match="7 lines"), stopping(lambda: "7 lines"):
-        os.kill(os.getpid(), number)
+    # A shell starts its background jobs deaf to Ctrl-C, and so the tests among them.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(kind, match="7 lines"), stopping(lambda: "7 lines"):
+            os.kill(os.getpid(), number)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
