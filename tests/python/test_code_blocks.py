@@ -1,0 +1,266 @@
+"""Every fenced block of every Markdown file: run, or checked as far as it can be without a network.
+
+The language says how, and each block must have one. ``python`` is run, the blocks of a document one
+after another in one namespace. ``sh`` is checked line by line, and ``python -m masked_attn`` in it
+is run. ``cpp`` is built as the ``cmake`` block beside it says, and run. ``text`` is a drawing, or
+what something prints.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support.documents import ROOT, Block, all_blocks, blocks_in
+from support.shell import check_all, targets_of_make
+
+import masked_attn
+from masked_attn import _library
+
+BLOCKS = all_blocks()
+LANGUAGES = ("python", "sh", "json", "cpp", "cmake", "text")
+# Nothing looks at these. Another one needs its place here, so that none is left out by accident.
+LEFT_OUT = {"csrc/README.md": 1, "docs/cpu_kernels.md": 3}
+
+DEMO_MODEL = str(Path(masked_attn.__file__).parent / "demo_model")
+# The one change: there is no network here, so the name on the hub becomes the model of the demo.
+ON_THE_HUB = re.compile(r'(?m)^name = "gpt2"')
+OF_THE_DEMO = f"name = {DEMO_MODEL!r}"
+
+# Makes a benchmark small: the last of two equal options counts.
+SMALL_BENCH = shlex.split("--size demo --lengths 3,5 --new-tokens 2 --repeats 1 --no-memory")
+INPUTS = {
+    "prompts.jsonl": '{"id": 7, "prompt": "My dog is"}\n{"id": 8, "prompt": "The sun"}\n',
+    "texts.jsonl": '{"prompt": "My dog is waiting."}\n',
+    "prompts.txt": "My dog is\nThe sun\n",
+    "texts.txt": "My dog is waiting.\nThe sun\n",
+}
+
+
+def of(language: str) -> list[Block]:
+    return [block for block in BLOCKS if block.language == language]
+
+
+def documents_with(language: str) -> list[str]:
+    return sorted({block.document for block in of(language)})
+
+
+def place(block: Block) -> str:
+    return block.place
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder in which the paths of the sources are right."""
+    for name in ("benchmarks", "examples", "python", "tools"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_every_block_says_what_it_is() -> None:
+    assert len(BLOCKS) > 20
+    unknown = [
+        f"{block.place} {block.language!r}" for block in BLOCKS if block.language not in LANGUAGES
+    ]
+    assert not unknown, f"fences that name none of {LANGUAGES}: {unknown}"
+
+
+def test_what_is_left_out_is_left_out_on_purpose() -> None:
+    assert Counter(block.document for block in of("text")) == LEFT_OUT
+
+
+# --- python ------------------------------------------------------------------------------------
+
+
+def given_in_gpt2() -> dict[str, Any]:
+    """The names that ``docs/gpt2.md`` speaks of without making them."""
+    from transformers import AutoTokenizer, GPT2LMHeadModel, StaticCache
+
+    tokenizer = AutoTokenizer.from_pretrained(DEMO_MODEL)
+    batch = tokenizer(["My dog is", "The"], padding=True, return_tensors="pt")
+    prompt_mask = batch["attention_mask"]
+    return {
+        "torch": torch,
+        "StaticCache": StaticCache,
+        "name": DEMO_MODEL,
+        "model": GPT2LMHeadModel.from_pretrained(DEMO_MODEL),
+        "batch": batch,
+        "capacity": 8,
+        "prompt": batch["input_ids"],
+        "prompt_mask": prompt_mask,
+        "prompt_positions": masked_attn.masks.positions_from_mask(prompt_mask),
+        "token": torch.tensor([[5], [6]]),
+        "position": prompt_mask.sum(1, keepdim=True),
+        "graph": GraphOnTheCpu(),
+    }
+
+
+class GraphOnTheCpu:
+    """Stands for a CUDA graph where there is no GPU: the step runs, and nothing is replayed."""
+
+    def replay(self) -> None: ...
+
+
+GIVEN = {"docs/gpt2.md": given_in_gpt2}
+
+
+@pytest.mark.parametrize("document", documents_with("python"))
+def test_python(document: str, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if any("transformers" in block.text for block in of("python") if block.document == document):
+        pytest.importorskip("transformers")
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph: contextlib.nullcontext())
+    names = GIVEN.get(document, dict)()
+    for block in of("python"):
+        if block.document == document:
+            source = ON_THE_HUB.sub(lambda _: OF_THE_DEMO, block.text)
+            lines_above = "\n" * block.line  # so that a traceback names the line of the document
+            with torch.no_grad():
+                exec(compile(lines_above + source, str(ROOT / document), "exec"), names)
+
+
+def test_the_model_of_the_readme_is_replaced_once() -> None:
+    found = [ON_THE_HUB.search(block.text) for block in of("python")]
+    assert sum(match is not None for match in found) == 1
+
+
+# --- sh ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("block", of("sh"), ids=place)
+def test_sh(block: Block, workplace: Path) -> None:
+    for name, text in INPUTS.items():
+        (workplace / name).write_text(text)
+    check_all(block.text, run_masked_attn)
+
+
+def run_masked_attn(arguments: list[str]) -> None:
+    """In this process: a new one spends most of its time on importing torch."""
+    pytest.importorskip("transformers")
+    from masked_attn.cli import main
+
+    if "--plot" in arguments:
+        pytest.importorskip("matplotlib")
+    if arguments[0] == "bench":
+        arguments = [*arguments, *SMALL_BENCH]
+    assert main(arguments) == 0, shlex.join(arguments)
+
+
+MAKE_IN_TEXT = re.compile(r"`make ((?:[\w=.]+ )*[a-z][\w-]*)`")
+
+
+def test_targets_in_the_text_exist() -> None:
+    for path in {block.document for block in BLOCKS}:
+        for words in MAKE_IN_TEXT.findall((ROOT / path).read_text()):
+            assert words.split()[-1] in targets_of_make(), f"{path}: make {words}"
+
+
+# --- json --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("block", of("json"), ids=place)
+def test_json(block: Block) -> None:
+    for line in block.text.splitlines():
+        assert isinstance(json.loads(line), dict)
+
+
+# --- C++ ---------------------------------------------------------------------------------------
+
+PROJECT = """\
+cmake_minimum_required(VERSION 3.22)
+project(program LANGUAGES CXX)
+{block}"""
+needs_a_compiler = pytest.mark.skipif(
+    not all(map(shutil.which, ("cmake", "ninja", "c++"))),
+    reason="cmake, ninja or a compiler is not on PATH",
+)
+
+
+def run(*command: object, cwd: Path) -> str:
+    words = [str(part) for part in command]
+    result = subprocess.run(words, cwd=cwd, capture_output=True, text=True)
+    assert result.returncode == 0, f"{words}\n{result.stdout}\n{result.stderr}"
+    return result.stdout
+
+
+def commands_of(folder: Path, target: str, library: Path) -> Iterator[str]:
+    """What builds ``target`` and is not part of ``library``, whose place a built one takes."""
+    library.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(_library.library_path(), library)
+    for line in run("ninja", "-t", "commands", target, cwd=folder).splitlines():
+        if re.search(rf"\b{target}\b", line) and "masked_attn_ops.dir" not in line:
+            yield line
+
+
+@needs_a_compiler
+@pytest.mark.parametrize("document", documents_with("cmake"))
+def test_cpp(document: str, tmp_path: Path) -> None:
+    (project,) = (block for block in of("cmake") if block.document == document)
+    (program,) = (block for block in of("cpp") if block.document == document)
+    (tmp_path / "masked_attn").symlink_to(ROOT)
+    (tmp_path / "program.cpp").write_text(program.text)
+    (tmp_path / "CMakeLists.txt").write_text(PROJECT.format(block=project.text))
+    build = tmp_path / "build"
+    run(
+        *("cmake", "-S", tmp_path, "-B", build, "-G", "Ninja"),
+        *("-DMASKED_ATTN_BUILD_PYTHON=OFF", f"-DPython3_EXECUTABLE={sys.executable}"),
+        cwd=tmp_path,
+    )
+    steps = list(commands_of(build, "program", build / "masked_attn" / "libmasked_attn_ops.so"))
+    assert len(steps) == 2, steps  # one to compile, one to link
+    for step in steps:
+        run("sh", "-c", step, cwd=build)
+    assert run(build / "program", cwd=tmp_path) == "[2, 4, 6, 16]\n"
+
+
+def test_every_program_has_its_project() -> None:
+    assert documents_with("cpp") == documents_with("cmake") != []
+
+
+# --- the tests of these tests ------------------------------------------------------------------
+
+
+def test_blocks_are_found_indented_with_tildes_and_without_a_language() -> None:
+    text = "a\n```sh\nmake demo\n```\n- b\n\n  ~~~text\n  ```\n    c\n  ~~~\n```\n```\n"
+    assert blocks_in(text, "d.md") == [
+        Block("d.md", 2, "sh", "make demo\n"),
+        Block("d.md", 7, "text", "```\n  c\n"),
+        Block("d.md", 11, "", ""),
+    ]
+    with pytest.raises(AssertionError, match="d.md:1: this fence is never closed"):
+        blocks_in("```sh\nmake\n", "d.md")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "make no-such-target",
+        "make NO_SUCH=1 demo",
+        "pip install no-such-package",
+        "pip install .[no_such_extra]",
+        "pip install transformers==5.3.0",
+        "pip install --no-such-option .",
+        "python no_such_script.py",
+        "python benchmarks/linear.py --no-such-option",
+        "python -m pytest tests/no_such_folder",
+        "cmake -S . -B build -DMASKED_ATTN_NO_SUCH=ON",
+        "build/no_such_program",
+        "no-such-program",
+        "python -m masked_attn info --no-such-option",
+        "cat prompts.txt | python -m masked_attn info",
+    ],
+)
+def test_a_wrong_line_is_found(line: str) -> None:
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        check_all(line, run_masked_attn)
