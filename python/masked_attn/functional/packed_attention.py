@@ -91,9 +91,10 @@ def packed_attention(
     Raises:
         RuntimeError: unsupported dtype, device or shape, non-finite ``scale``, or an input that
             requires grad. On the CPU also offsets that do not start at 0, decrease, do not end at
-            the number of tokens, or give a length above its maximum. On CUDA nothing waits for
-            the device, so there they are moved into the tensors instead, and tokens that belong
-            to no sequence get any value.
+            the number of tokens, or give a length above its maximum. On CUDA wrong offsets are no
+            error, because looking at them would mean waiting for the device: one below 0 counts
+            as 0, one beyond the last token as the number of tokens, a longer sequence is cut. The
+            results are then worthless, and a token that is in no sequence is never written.
 
     Example:
         >>> import torch

@@ -144,8 +144,7 @@ def _check_pip(arguments: list[str]) -> None:
     listed += [each for group in extras.values() for each in group]
     tools = (ROOT / "tools" / "requirements-dev.txt").read_text().splitlines()
     listed += [line for line in tools if not line.startswith("#")]
-    known = {"torch": Requirement("torch")}  # may be written into the wheel instead
-    known |= {each.name: each for each in map(Requirement, listed)}
+    known = [Requirement("torch"), *map(Requirement, listed)]  # torch: of the wheel alone
     for word in arguments[1:]:
         if word.startswith("-"):
             assert word in PIP_OPTIONS, f"unknown option {word} of pip"
@@ -156,11 +155,14 @@ def _check_pip(arguments: list[str]) -> None:
             _check_requirement(Requirement(word), known)
 
 
-def _check_requirement(asked: Requirement, known: dict[str, Requirement]) -> None:
+def _check_requirement(asked: Requirement, known: list[Requirement]) -> None:
     """A name that the project knows, and versions that it would take."""
-    assert asked.name in known, f"nothing in the project needs {asked.name}"
-    ours = known[asked.name].specifier
+    ours = [each.specifier for each in known if each.name == asked.name]
+    assert ours, f"nothing in the project needs {asked.name}"
     for each in asked.specifier:
-        exact = each.operator == "==" and not each.version.endswith("*")
-        agrees = ours.contains(each.version) if exact else not ours or str(each) in str(ours)
-        assert agrees, f"{asked}: the project says {known[asked.name]}"
+        version = each.version.removesuffix(".*")
+        agrees = any(
+            specifier.contains(version) if each.operator == "==" else str(each) in str(specifier)
+            for specifier in ours
+        )
+        assert agrees, f"{asked}: the project says {', '.join(map(str, ours))}"
