@@ -1,4 +1,4 @@
-"""Links between the Markdown files: the file is there, and so is the heading."""
+"""What the Markdown files point at: files, headings of other files, paths in backticks."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
-from support.documents import ROOT, documents, without_blocks
+from support.documents import FOLDERS, ROOT, documents, without_blocks
 
 LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
+OWN_PATH = re.compile(rf"`((?:{'|'.join(FOLDERS)})/[\w./*-]+)`")
 HEADING = re.compile(r"(?m)^#+ (.+)$")
 
 
@@ -30,6 +31,12 @@ def test_links(path: Path) -> None:
         target = (path.parent / name).resolve() if name else path
         assert target.exists(), f"there is no {link}"
         assert not anchor or anchor in anchors_of(target), f"there is no heading {link}"
+
+
+@pytest.mark.parametrize("path", documents(), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_files_in_the_text_exist(path: Path) -> None:
+    for name in OWN_PATH.findall(without_blocks(path.read_text())):
+        assert list(ROOT.glob(name.rstrip("/"))), f"there is no {name}"
 
 
 def test_there_are_links_to_look_at() -> None:
