@@ -165,6 +165,12 @@ def test_targets_in_the_text_exist() -> None:
             assert words.split()[-1] in targets_of_make(), f"{path}: make {words}"
 
 
+def test_contributors_are_told_of_every_target() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    missing = {name for name in targets_of_make() if not re.search(rf"[`\n ]{name}[` \n]", text)}
+    assert missing <= {"help"}
+
+
 # --- json --------------------------------------------------------------------------------------
 
 
