@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import GenerationMixin, PreTrainedModel
 
 from .cache import KVCache
+from .cache_argument import THEIRS
 from .finding import gpt2_inside
 from .forward import patch_of
 from .override import Override
@@ -36,7 +37,7 @@ class PatchedCachePreparation(Override[PreTrainedModel]):
             forward.generate_begins(generation_config)
         config = model.config
         stock = (
-            model_kwargs.get("past_key_values") is not None
+            model_kwargs.get(THEIRS) is not None
             or generation_config.use_cache is False
             or generation_config.cache_implementation is not None
             or getattr(config, "add_cross_attention", False)
@@ -48,7 +49,7 @@ class PatchedCachePreparation(Override[PreTrainedModel]):
             )
         limit = min(max_cache_length, config.max_position_embeddings)
         dtype = None if forward is None else forward.levels.cache_dtype
-        model_kwargs["past_key_values"] = KVCache(max_length=max(limit, 1), dtype=dtype)
+        model_kwargs[THEIRS] = KVCache(max_length=max(limit, 1), dtype=dtype)
         return None
 
 

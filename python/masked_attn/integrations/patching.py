@@ -18,6 +18,7 @@ from transformers.models.gpt2.modeling_gpt2 import GPT2Attention, GPT2Model
 
 from .. import _library
 from .activation import fuse_activations, restore_activations
+from .cache_argument import THEIRS
 from .fast_linear import fuse_linears, restore_head, restore_linears
 from .finding import generators_inside, gpt2_inside, has_other_generators
 from .forward import CLASSES, PatchedForward, patch_of, require_our_layers
@@ -224,5 +225,5 @@ def _unpatch_cache_preparation(model: PreTrainedModel) -> None:
         restore_attribute(model, PREPARE, prepare.previous)
 
 
-_LAYER = ("hidden_states", "past_key_values", "attention_mask", "encoder_hidden_states")
+_LAYER = ("hidden_states", THEIRS, "attention_mask", "encoder_hidden_states")
 require_parameters(GPT2Attention.forward, _LAYER, "GPT2Attention.forward")
