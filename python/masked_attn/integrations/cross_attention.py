@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache, EncoderDecoderCache
 from transformers.models.gpt2.modeling_gpt2 import GPT2Model
 
+from .cache_argument import named_by_us
 from .gpt2 import MaskedGPT2Attention
 from .plan import AttentionPlan
 from .visibility import wants_grad
@@ -45,6 +46,7 @@ def cross_attention_follows(plan: AttentionPlan | None, model: GPT2Model) -> Ite
 class MaskedGPT2CrossAttention(MaskedGPT2Attention):
     """``GPT2Attention(is_cross_attention=True)`` on the operators."""
 
+    @named_by_us
     def forward(
         self,
         hidden_states: Tensor,

@@ -11,6 +11,7 @@ from weakref import ReferenceType, ref
 import torch
 from transformers.models.gpt2.modeling_gpt2 import GPT2Attention, GPT2Block, GPT2Model
 
+from .cache_argument import OURS, THEIRS, ours, theirs
 from .cross_attention import MaskedGPT2CrossAttention, cross_attention_follows
 from .gpt2 import MaskedGPT2Attention
 from .instance_forward import ForwardOverride, forward_slot
@@ -52,7 +53,8 @@ class PatchedForward(ForwardOverride[GPT2Model]):
         self.last: LastRun | None = None
         self.warned: set[str] = set()
         parameters = inspect.signature(GPT2Model.forward).parameters.values()
-        self.names = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD][1:]
+        names = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD][1:]
+        self.names = [OURS if name == THEIRS else name for name in names]
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles take the patch with them, not the memory of its last run."""
@@ -60,6 +62,7 @@ class PatchedForward(ForwardOverride[GPT2Model]):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         named = dict(zip(self.names, args, strict=False))
+        kwargs = ours(kwargs, "GPT2Model.forward")
         if len(named) < len(args) or named.keys() & kwargs.keys():
             return self._stock(*args, **kwargs)  # raises TypeError
         arguments = {**named, **kwargs}
@@ -117,7 +120,7 @@ class PatchedForward(ForwardOverride[GPT2Model]):
 
     def _stock(self, *args: Any, **kwargs: Any) -> Any:
         with cross_attention_follows(kwargs.get("masked_attn_plan"), self.model):
-            return self.beneath("forward")(*args, **kwargs)
+            return self.beneath("forward")(*args, **theirs(kwargs))
 
     def _warn_of_stock(self, reason: str) -> None:
         """Once for each kind of reason, whatever its sizes: who wants speed should know."""

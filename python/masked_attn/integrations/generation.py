@@ -5,17 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor
-from transformers import GenerationMixin, PreTrainedModel
+from transformers import PreTrainedModel
 
 from .cache import KVCache
+from .cache_argument import THEIRS
 from .finding import gpt2_inside
 from .forward import patch_of
+from .gpt2_interface import PREPARE
 from .override import Override
-from .versions import require_parameters
 
 __all__ = ["PREPARE", "PatchedCachePreparation"]
-
-PREPARE = "_prepare_cache_for_generation"
 
 
 class PatchedCachePreparation(Override[PreTrainedModel]):
@@ -36,7 +35,7 @@ class PatchedCachePreparation(Override[PreTrainedModel]):
             forward.generate_begins(generation_config)
         config = model.config
         stock = (
-            model_kwargs.get("past_key_values") is not None
+            model_kwargs.get(THEIRS) is not None
             or generation_config.use_cache is False
             or generation_config.cache_implementation is not None
             or getattr(config, "add_cross_attention", False)
@@ -48,7 +47,7 @@ class PatchedCachePreparation(Override[PreTrainedModel]):
             )
         limit = min(max_cache_length, config.max_position_embeddings)
         dtype = None if forward is None else forward.levels.cache_dtype
-        model_kwargs["past_key_values"] = KVCache(max_length=max(limit, 1), dtype=dtype)
+        model_kwargs[THEIRS] = KVCache(max_length=max(limit, 1), dtype=dtype)
         return None
 
 
@@ -68,7 +67,3 @@ def _require_tokens(mask: Any, generation_config: Any, config: Any) -> None:
         raise ValueError(
             f"generate: row {empty[0] // copies} of attention_mask has no token, only padding"
         )
-
-
-_PREPARED = ("generation_config", "model_kwargs", "generation_mode", "max_cache_length")
-require_parameters(getattr(GenerationMixin, PREPARE), _PREPARED, PREPARE)

@@ -15,6 +15,7 @@ from transformers.models.gpt2.modeling_gpt2 import GPT2Attention
 
 from ..functional import cached_attention, masked_attention, packed_attention
 from .cache import KVCache
+from .cache_argument import named_by_us
 from .plan import STOCK, AttentionPlan
 from .static_cache import self_attention_cache, static_layer
 from .visibility import Visibility, textbook_attention, wants_grad
@@ -32,6 +33,7 @@ class MaskedGPT2Attention(GPT2Attention):
         object.__setattr__(shared, "__dict__", original.__dict__)
         return shared
 
+    @named_by_us
     def forward(
         self,
         hidden_states: Tensor,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import StaticLayer
 
+from .cache_argument import cache_of
 from .plan import AttentionPlan
 from .static_cache import self_attention_cache
 
@@ -91,7 +92,7 @@ class LastRun:
 
     def look_at(self, cache: Any, out: Any) -> None:
         """After the forward: what its cache has become. Layers are alike, so one is enough."""
-        cache = getattr(out, "past_key_values", None) or cache
+        cache = cache_of(out) or cache
         layers: Any = getattr(self_attention_cache(cache), "layers", ())
         keys = getattr(layers[0], "keys", None) if layers else None
         if keys is None:
