@@ -117,16 +117,19 @@ GIVEN = {"docs/gpt2.md": given_in_gpt2}
 
 @pytest.mark.parametrize("document", documents_with("python"))
 def test_python(document: str, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if any("transformers" in block.text for block in of("python") if block.document == document):
+    blocks = [block for block in of("python") if block.document == document]
+    if any("transformers" in block.text for block in blocks):
         pytest.importorskip("transformers")
     monkeypatch.setattr(torch.cuda, "graph", lambda graph: contextlib.nullcontext())
-    names = GIVEN.get(document, dict)()
-    for block in of("python"):
-        if block.document == document:
-            source = ON_THE_HUB.sub(lambda _: OF_THE_DEMO, block.text)
-            lines_above = "\n" * block.line  # so that a traceback names the line of the document
-            with torch.no_grad():
-                exec(compile(lines_above + source, str(ROOT / document), "exec"), names)
+    run_python(blocks, GIVEN.get(document, dict)())
+
+
+def run_python(blocks: list[Block], names: dict[str, Any]) -> None:
+    for block in blocks:
+        source = ON_THE_HUB.sub(lambda _: OF_THE_DEMO, block.text)
+        lines_above = "\n" * block.line  # so that a traceback names the line of the document
+        with torch.no_grad():
+            exec(compile(lines_above + source, str(ROOT / block.document), "exec"), names)
 
 
 def test_the_model_of_the_readme_is_replaced_once() -> None:
@@ -244,6 +247,16 @@ def test_blocks_are_found_indented_with_tildes_and_without_a_language() -> None:
     ]
     with pytest.raises(AssertionError, match="d.md:1: this fence is never closed"):
         blocks_in("```sh\nmake\n", "d.md")
+
+
+def test_a_wrong_block_is_found_with_its_line() -> None:
+    blocks = [
+        Block("d.md", 1, "python", "x = 1\n"),
+        Block("d.md", 5, "python", "\nassert x == 2\n"),
+    ]
+    with pytest.raises(AssertionError) as caught:
+        run_python(blocks, {})
+    assert caught.traceback[-1].lineno + 1 == 7
 
 
 @pytest.mark.parametrize(
