@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -54,6 +55,18 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if devices.cuda_is_required():
         pytest.fail(f"MASKED_ATTN_REQUIRE_CUDA is set, but {message}", pytrace=False)
     pytest.skip(message)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    worker = getattr(session.config, "workeroutput", None)
+    if worker is not None:  # a process of pytest-xdist
+        worker["tightness"] = accuracy.TIGHTNESS
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    for kind, share in getattr(node, "workeroutput", {}).get("tightness", {}).items():
+        accuracy.note_tightness(kind, share)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

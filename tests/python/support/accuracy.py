@@ -52,8 +52,11 @@ def assert_accurate(
             f"{name}: error {error[spot]:.3e} > {allowed[spot]:.3e} at {spot}: ours {got[spot]}, "
             f"truth {truth[spot]}"
         )
-    kind = f"{name} {str(ours.dtype).removeprefix('torch.')}"
-    TIGHTNESS[kind] = max(TIGHTNESS.get(kind, 0.0), float(share[spot]))
+    note_tightness(f"{name} {str(ours.dtype).removeprefix('torch.')}", float(share[spot]))
+
+
+def note_tightness(kind: str, share: float) -> None:
+    TIGHTNESS[kind] = max(TIGHTNESS.get(kind, 0.0), share)
 
 
 def assert_softmax_accurate(ours: Tensor, scores: Tensor, masks: Masks, scale: float = 1.0) -> None:
