@@ -6,12 +6,13 @@ import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from support import devices
+from support import accuracy, devices, seeds
 
 # torch.compile traces itself here; in the report of a failed test that is thousands of lines.
 logging.getLogger("torch.__trace").propagate = False
@@ -22,7 +23,7 @@ NOT_ON_CUDA = pytest.StashKey[str]()
 @pytest.fixture(autouse=True)
 def same_start() -> Iterator[None]:
     threads = torch.get_num_threads()
-    torch.manual_seed(20)
+    seeds.start(20)
     yield
     torch.set_num_threads(threads)
 
@@ -54,3 +55,21 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if devices.cuda_is_required():
         pytest.fail(f"MASKED_ATTN_REQUIRE_CUDA is set, but {message}", pytrace=False)
     pytest.skip(message)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    worker = getattr(session.config, "workeroutput", None)
+    if worker is not None:  # a process of pytest-xdist
+        worker["tightness"] = accuracy.TIGHTNESS
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    for kind, share in getattr(node, "workeroutput", {}).get("tightness", {}).items():
+        accuracy.note_tightness(kind, share)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How tight the bounds of accuracy were: an error at its bound has 1.00."""
+    for kind, share in sorted(accuracy.TIGHTNESS.items()):
+        terminalreporter.write_line(f"largest error / bound, {kind}: {share:.2f}")

@@ -8,9 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from support import oracle
+from support import bounds, oracle
 from support.accuracy import assert_accurate, assert_all_zero
 from support.cases import DTYPES, make_inputs
 
@@ -53,13 +54,19 @@ def test_parts_make_the_whole(split, padding, dtype):
     merged, logsumexp = merge_attention(outs, logsumexps, return_logsumexp=True)
     assert merged.dtype == dtype
     truth, truth_logsumexp = oracle.attention(*inputs.tensors(), inputs.masks)
-    eager, _ = oracle.eager_attention(*inputs.tensors(), inputs.masks)
-    # Each part was rounded to the dtype once, and the sum once more.
-    assert_accurate(merged, truth, eager, factor=3.0)
-    _, eager_logsumexp = oracle.eager_attention(
-        *inputs.tensors(), inputs.masks, dtype=logsumexp.dtype
-    )
-    assert_accurate(logsumexp, truth_logsumexp, eager_logsumexp)
+    bound, logsumexp_bound = bounds.attention(*inputs.tensors(), inputs.masks, None)
+    sizes = [np.abs(oracle.to_numpy(out)) for out in outs]
+    shares = [
+        np.exp(oracle.to_numpy(part) - np.nan_to_num(truth_logsumexp, neginf=0))
+        for part in logsumexps
+    ]
+    for size, share in zip(sizes, shares, strict=True):
+        share = share[..., None]
+        # The part was rounded to its dtype, and its share is as right as the log-sum-exps.
+        bound = bound + share * bounds.storage(size, dtype)
+        bound = bound + share * size * 2 * logsumexp_bound[..., None]
+    assert_accurate(merged, truth, bound, name="merged")
+    assert_accurate(logsumexp, truth_logsumexp, 2 * logsumexp_bound, name="merged logsumexp")
 
 
 def test_merging_in_steps_is_merging_at_once():

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from support import oracle
+from support import bounds, oracle
 from support.accuracy import (
     assert_accurate,
     assert_all_zero,
@@ -17,6 +17,7 @@ from support.accuracy import (
 from support.calls import CallCounter
 from support.cases import DTYPES, make_inputs
 from support.oracle import Masks
+from torch import Tensor
 
 import masked_attn
 
@@ -71,19 +72,71 @@ def test_mutated_masks_are_rejected(name: str, dtype: torch.dtype) -> None:
 
 def test_hidden_nan_and_inf_are_rejected() -> None:
     truth = np.array([1.0, np.nan, np.inf])
-    eager = torch.tensor([1.0, 2.0, 3.0])
+    bound = np.zeros(3)
     for wrong in ([1.0, 2.0, np.inf], [np.nan, np.nan, np.inf], [1.0, np.nan, -np.inf]):
         with pytest.raises(AssertionError, match="pattern differs"):
-            assert_accurate(torch.tensor(wrong), truth, eager)
-    assert_accurate(torch.tensor([1.0, np.nan, np.inf]), truth, eager)
+            assert_accurate(torch.tensor(wrong), truth, bound)
+    assert_accurate(torch.tensor([1.0, np.nan, np.inf]), truth, bound)
+    with pytest.raises(AssertionError, match="error"):
+        assert_accurate(torch.tensor([1.5, np.nan, np.inf]), truth, np.full(3, np.nan))
 
 
 def test_small_errors_are_rejected() -> None:
-    truth = np.linspace(0.5, 1.0, 50)
-    right = torch.from_numpy(truth).float()
-    assert_accurate(right, truth, right)
+    """Each bound lets the rounded truth pass, and nothing that is a millionth off."""
+    inputs, scores = make_inputs(queries=9, keys=40, dims=(16, 16)), torch.randn(1, 2, 9, 40)
+    x, matrix = torch.randn(9, 40), torch.rand(7, 40)
+    query, key, value = inputs.tensors()
+    attention = query, key, value.abs(), Masks(), None
+    products = oracle.to_numpy(x.abs()) @ oracle.to_numpy(matrix).T
+    for truth, bound in (
+        (oracle.attention(*attention)[0], bounds.attention(*attention)[0]),
+        (oracle.softmax(scores, Masks()), bounds.softmax(scores, Masks(), 1.0)),
+        (products, bounds.linear(x.abs(), matrix, None)),
+    ):
+        right = torch.from_numpy(truth)
+        assert_accurate(right.float(), truth, bound)
+        with pytest.raises(AssertionError, match="error"):
+            assert_accurate((right * (1 + 2e-6)).float(), truth, bound)
+
+
+@pytest.mark.parametrize("rounded", ["query", "weights", "total"])
+def test_float32_with_a_step_in_bfloat16_is_rejected(rounded: str) -> None:
+    """A kernel that computes one of its steps in fewer bits than it says."""
+    inputs = make_inputs(queries=9, keys=300, dims=(64, 64), padding="left")
+    query, key, value = (t.double() for t in inputs.tensors())
+
+    def keep(name: str, tensor: Tensor) -> Tensor:
+        return tensor.bfloat16().double() if name == rounded else tensor
+
+    mask = inputs.masks.key_mask
+    assert mask is not None
+    scores = keep("query", query) @ key.transpose(2, 3) / 8
+    exps = (scores - scores.amax(-1, keepdim=True)).exp() * mask[:, None, None]
+    out = keep("weights", exps) @ value / keep("total", exps.sum(-1, keepdim=True))
     with pytest.raises(AssertionError, match="error"):
-        assert_accurate(right * (1 + 1e-6), truth, right)
+        assert_attention_accurate(out.float(), None, *inputs.tensors(), inputs.masks)
+
+
+def test_scores_that_decide_nothing_widen_no_bound() -> None:
+    """A bias of -1e9 is off by 60 in float32, and its key is not seen all the same."""
+    inputs = make_inputs(queries=9, keys=40)
+    plain, _ = bounds.attention(*inputs.tensors(), Masks(), None)
+    bias = torch.zeros(40)
+    bias[20:] = -1e9
+    seen = bounds.attention(*inputs.tensors(), Masks(attn_mask=bias), None)[0]
+    assert seen.max() < 4 * plain.max()
+
+
+def test_a_rounding_that_decides_which_key_wins_may_do_so() -> None:
+    """Scores of 1e9 that are as good as equal: either value is right, and nothing beyond them."""
+    query = torch.full((1, 1, 1, 1), 3e4)
+    key = torch.tensor([3e4, 3e4 * (1 + 2e-7)]).view(1, 1, 2, 1)
+    value = torch.tensor([1.0, 2.0]).view(1, 1, 2, 1)
+    results = {out: torch.full((1, 1, 1, 1), out) for out in (1.0, 1.5, 2.0, 3.5)}
+    for out in (1.0, 1.5, 2.0):
+        assert_attention_accurate(results[out], None, query, key, value, Masks(), 1.0)
+    with pytest.raises(AssertionError, match="error"):
+        assert_attention_accurate(results[3.5], None, query, key, value, Masks(), 1.0)
 
 
 def test_bit_comparison_sees_one_bit_and_the_sign_of_zero() -> None:

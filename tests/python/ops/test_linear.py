@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support import oracle
+from support import bounds, oracle
 from support.accuracy import assert_accurate, assert_same_bits
 from support.cases import DTYPES, case_id, rotate
 from support.errors import says
@@ -71,9 +71,10 @@ def check_accuracy(x: Tensor, weight: Tensor, bias: Tensor | None, transposed: b
     ours = skinny_linear(x, weight, bias, transposed=transposed)
     matrix = weight.t() if transposed else weight
     others = None if bias is None else bias.to(x.dtype)
-    eager = linear(x, matrix.to(x.dtype), others)
-    assert ours.dtype == x.dtype and ours.shape == eager.shape and ours.is_contiguous()
-    assert_accurate(ours, true_linear(x, matrix, bias), eager)
+    assert ours.dtype == x.dtype and ours.is_contiguous()
+    assert_accurate(ours, true_linear(x, matrix, bias), bounds.linear(x, matrix, bias))
+    if x.is_cuda:  # torch's own product, which may add up halves in halves
+        assert_same_bits(ours, linear(x, matrix.to(x.dtype), others))
 
 
 def true_linear(x: Tensor, matrix: Tensor, bias: Tensor | None) -> np.ndarray:

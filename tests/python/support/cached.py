@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from masked_attn import cached_attention
+from support import seeds
 from support.accuracy import assert_attention_accurate, assert_same_bits
 from support.oracle import Masks
 
@@ -101,7 +102,7 @@ def make_step(
     seed: int = 0,
 ) -> Step:
     """Filled slots ~ N(0, 1); slots not yet written hold ``garbage``. Masks are moved."""
-    torch.manual_seed(seed)
+    seeds.start(seed)
     capacity = position + queries + 5 if capacity is None else capacity
     cache_dtype = cache_dtype or dtype
     caches, news = [], []

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from support import seeds
 from support.oracle import Masks
 
 SIZES = (1, 2, 17, 31, 32, 33, 63, 64, 65, 127, 129, 267, 514)
@@ -22,7 +23,7 @@ MASK_SHAPES = ("QK", "11QK", "B11K", "B1QK", "BHQK", "1HQK", "HQK", "1H1K")
 
 def rotate(count: int, seed: int, **columns: Sequence[Any]) -> list[dict[str, Any]]:
     """``count`` rows in which every value of every column comes up about equally often."""
-    rng = random.Random(seed)
+    rng = random.Random(seeds.shifted(seed))
     drawn = []
     for values in columns.values():
         column: list[Any] = []
@@ -122,7 +123,7 @@ def make_inputs(
     seed: int = 0,
 ) -> Inputs:
     """Query, key, value ~ N(0, 1) and masks; ``heads`` = (heads, kv_heads), ``dims`` = (D, Dv)."""
-    torch.manual_seed(seed)
+    seeds.start(seed)
     kv_dtype = kv_dtype or dtype
     query = torch.randn(batch, heads[0], queries, dims[0]).to(device, dtype)
     key = torch.randn(batch, heads[1], keys, dims[0]).to(device, kv_dtype)

@@ -1,7 +1,6 @@
 """The truth that the operators are measured against: full matrices in numpy, float64 or longer.
 
-It shares no line with ``masked_attn.reference``. ``eager_*`` is the same arithmetic as a user would
-write it in torch, in the dtype under test: the yardstick of the accuracy criterion.
+It shares no line with ``masked_attn.reference``. ``bounds`` says how far from it a result may be.
 """
 
 from __future__ import annotations
@@ -88,7 +87,13 @@ def bias_of(masks: Masks, dtype: type) -> np.ndarray | float:
 
 def softmax(scores: Tensor, masks: Masks, scale: float = 1.0) -> np.ndarray:
     wide = truth_dtype(scores.dtype)
-    return _weights(to_numpy(scores, wide) * wide(scale), masks, wide)[0]
+    return weights_of(to_numpy(scores, wide) * wide(scale), masks, wide)[0]
+
+
+def scale_of(query: Tensor, scale: float | None) -> float:
+    if scale is not None:
+        return scale
+    return 1.0 / math.sqrt(query.shape[3]) if query.shape[3] else 1.0
 
 
 def attention(
@@ -99,20 +104,20 @@ def attention(
     q, k, v = (to_numpy(t, wide) for t in (query, key, value))
     groups = q.shape[1] // max(k.shape[1], 1)
     k, v = (np.repeat(t, groups, axis=1) for t in (k, v))
-    if scale is None:
-        scale = 1.0 / math.sqrt(q.shape[3]) if q.shape[3] else 1.0
+    scale = scale_of(query, scale)
     with np.errstate(invalid="ignore"):
         scores = np.matmul(q, k.swapaxes(2, 3)) * wide(scale)
-        weights, logsumexp, seen = _weights(scores, masks, wide)
+        weights, logsumexp, seen = weights_of(scores, masks, wide)
         out = np.matmul(weights, np.where(np.isfinite(v), v, 0))
         if not np.isfinite(v).all():
             out = _with_nonfinite_values(out, seen, v)
     return out, logsumexp
 
 
-def _weights(
+def weights_of(
     scores: np.ndarray, masks: Masks, wide: type
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Weights, log-sum-exp [B, H, Q] and what is visible, from scores without their bias."""
     seen = seen_keys(scores.shape, masks)  # type: ignore[arg-type]
     with np.errstate(invalid="ignore", divide="ignore"):
         scores = np.where(seen, scores + bias_of(masks, wide), -np.inf)
@@ -135,40 +140,9 @@ def _with_nonfinite_values(out: np.ndarray, seen: np.ndarray, v: np.ndarray) -> 
     return np.where(nan | (above & below), np.nan, out)
 
 
-def eager_softmax(scores: Tensor, masks: Masks, scale: float = 1.0) -> Tensor:
-    return _eager_weights(scores * scale, masks)[0]
-
-
-def eager_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    masks: Masks,
-    scale: float | None = None,
-    dtype: torch.dtype | None = None,
-) -> tuple[Tensor, Tensor]:
-    dtype = dtype or query.dtype
-    query, key, value = (t.detach().to(dtype) for t in (query, key, value))
-    groups = query.shape[1] // max(key.shape[1], 1)
-    key, value = (t.repeat_interleave(groups, dim=1) for t in (key, value))
-    if scale is None:
-        scale = query.shape[3] ** -0.5 if query.shape[3] else 1.0
-    weights, logsumexp = _eager_weights((query * scale) @ key.transpose(2, 3), masks)
-    return weights @ value.nan_to_num(0.0, 0.0, 0.0), logsumexp
-
-
 def torch_attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor) -> Tensor:
     """torch's fused operator; on CUDA its plain formula, as others round float32 to fewer bits."""
     if not query.is_cuda:
         return scaled_dot_product_attention(query, key, value, attn_mask=attn_mask)
     with sdpa_kernel(SDPBackend.MATH):
         return scaled_dot_product_attention(query, key, value, attn_mask=attn_mask)
-
-
-def _eager_weights(scores: Tensor, masks: Masks) -> tuple[Tensor, Tensor]:
-    seen = torch.from_numpy(seen_keys(tuple(scores.shape), masks).copy()).to(scores.device)
-    if masks.attn_mask is not None and masks.attn_mask.dtype != torch.bool:
-        scores = scores + masks.attn_mask.to(scores.dtype)
-    scores = scores.masked_fill(~seen, -math.inf)
-    weights = scores.softmax(dim=-1).masked_fill(~seen.any(-1, keepdim=True), 0.0)
-    return weights, scores.logsumexp(dim=-1)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from support import seeds
 from support.cases import Inputs
 from support.oracle import Masks
 
@@ -36,7 +37,7 @@ def make_row(
     device: torch.device | str = "cpu",
     seed: int = 0,
 ) -> Row:
-    torch.manual_seed(1000 * seed + length)
+    seeds.start(1000 * seed + length)
     queries = length if queries is None else queries
     return Row(
         torch.randn(1, heads[0], queries, dims[0]).to(device, dtype),

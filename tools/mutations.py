@@ -1,0 +1,226 @@
+"""The deliberate bugs of ``mutate.py``, and the pytest files that should notice each of them.
+
+C++ bugs also meet all C++ tests. Texts to change are short, so that they outlive work around them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+KERNELS = "csrc/kernels"
+PACKAGE = "python/masked_attn"
+OPS = "tests/python/ops"
+MODELS = "tests/python/integrations"
+
+EXACT_TESTS = (f"{OPS}/test_exactness.py", f"{OPS}/test_masked_attention_masks.py")
+ACCURACY_TESTS = (f"{OPS}/test_masked_attention.py", f"{OPS}/test_masked_softmax.py")
+CACHE_TESTS = (f"{OPS}/test_cached_attention.py",)
+LINEAR_TESTS = (f"{OPS}/test_linear.py",)
+SIZE_TESTS = (f"{OPS}/test_bad_inputs_sizes.py",)
+INTERFACE_TESTS = (f"{MODELS}/test_attention_interface.py",)
+GENERATE_TESTS = (f"{MODELS}/test_generate.py",)
+FORWARD_TESTS = (f"{MODELS}/test_forward.py", *GENERATE_TESTS)
+PADDING_FREE_TESTS = (
+    f"{MODELS}/test_padding_free.py",
+    f"{MODELS}/test_padding_free_generate.py",
+)
+
+# The mask function's registration and the check that it is there.
+REGISTRATION = """\
+    AttentionMaskInterface.register(NAME, make_mask)
+    if AttentionInterface()[NAME] is not attention_forward:
+        raise RuntimeError("masked_attn: the attention function could not be registered")
+    if AttentionMaskInterface()[NAME] is not make_mask:
+        raise RuntimeError("masked_attn: the mask function could not be registered")
+"""
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One bug: `old` becomes `new` in `path`; `tests` are the pytest files that should notice."""
+
+    name: str
+    path: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+VISIBILITY = (
+    Mutation(
+        "mask_dropped_on_the_last_tile",
+        f"{KERNELS}/cpu/attention_tiled.h",
+        "all_see == low_bits(used),",
+        "used < kKeyTile || all_see == low_bits(used),",
+        EXACT_TESTS,
+    ),
+    Mutation(
+        "key_start_off_by_one",
+        f"{KERNELS}/mask.h",
+        "    while (range.end > range.begin && !key_visible(row, range.end - 1)) --range.end;\n",
+        "    while (range.end > range.begin && !key_visible(row, range.end - 1)) --range.end;\n"
+        "    if (range.begin + 1 < range.end) ++range.begin;\n",
+        EXACT_TESTS,
+    ),
+    Mutation(
+        "top_left_causal",
+        f"{KERNELS}/mask.h",
+        "shift_(keys.end - queries.end),",
+        "shift_(keys.begin - queries.begin),",
+        EXACT_TESTS,
+    ),
+    Mutation(
+        "causal_sees_the_next_key",
+        f"{KERNELS}/mask.h",
+        "range.end = min_of(range.end, position + 1);",
+        "range.end = min_of(range.end, position + 2);",
+        EXACT_TESTS,
+    ),
+    Mutation(
+        "half_of_the_lowest_number_is_seen",
+        f"{KERNELS}/mask.h",
+        "<= threshold_);",
+        "< threshold_);",
+        (f"{OPS}/test_bad_inputs_masks.py",),
+    ),
+    Mutation(
+        "packed_sequence_ends_one_late",
+        f"{KERNELS}/rows.h",
+        "min_of(offsets[row + 1], end)",
+        "min_of(offsets[row + 1] + 1, end)",
+        (f"{OPS}/test_packed_attention.py",),
+    ),
+)
+
+SUMS = (
+    Mutation(
+        "skipped_rescale_of_the_running_sum",
+        f"{KERNELS}/cpu/online_softmax.h",
+        "    sum *= factor;\n",
+        "",
+        ACCURACY_TESTS,
+    ),
+    Mutation(
+        "masked_scores_count_as_zero",
+        f"{KERNELS}/cpu/online_softmax.h",
+        "hidden = Vec<T>::broadcast(negative_infinity(T{}));",
+        "hidden = Vec<T>::broadcast(T{0});",
+        EXACT_TESTS,
+    ),
+    Mutation(
+        # Finite: where a tile shows nothing, its scores less their maximum are 0.
+        "fully_masked_tile_counts_with_exp_0",
+        f"{KERNELS}/cpu/online_softmax.h",
+        "hidden = Vec<T>::broadcast(negative_infinity(T{}));",
+        "hidden = Vec<T>::broadcast(T{-1e30f});",
+        EXACT_TESTS,
+    ),
+    Mutation(
+        "exponential_with_fewer_bits_of_ln2",
+        f"{KERNELS}/cpu/vec.h",
+        "broadcast(2.12194440e-4f)",
+        "broadcast(2.11e-4f)",
+        ACCURACY_TESTS,
+    ),
+    Mutation(
+        "one_too_many_in_a_tail",
+        f"{KERNELS}/cpu/vec.h",
+        "for (; i < count; ++i) from_float(values[i] * factor, out + i);",
+        "for (; i <= count; ++i) from_float(values[i] * factor, out + i);",
+        (f"{OPS}/test_masked_attention.py",),
+    ),
+    Mutation(
+        "last_row_of_a_weight_dropped",
+        f"{KERNELS}/cpu/linear_rows.h",
+        "for (; n < block.end; ++n) add_rows<1>",
+        "for (; n + 1 < block.end; ++n) add_rows<1>",
+        LINEAR_TESTS,
+    ),
+    Mutation(
+        "linear_sum_without_its_first_panels",
+        f"{KERNELS}/cpu/linear_columns.h",
+        "panel.first = k == 0;",
+        "panel.first = k == 0 || k > 1000;",
+        LINEAR_TESTS,
+    ),
+)
+
+MEMORY = (
+    Mutation(
+        "int32_offset_of_a_row",
+        f"{KERNELS}/cpu/vec.h",
+        "return batch * view.batch_stride + head * view.head_stride + row * view.row_stride;",
+        "return static_cast<int32_t>(batch * view.batch_stride + head * view.head_stride + "
+        "row * view.row_stride);",
+        SIZE_TESTS,
+    ),
+    Mutation(
+        "int32_offset_of_a_mask",
+        f"{KERNELS}/mask.h",
+        "return row * strides[0] + head * strides[1] + query * strides[2] + key * strides[3];",
+        "return static_cast<int32_t>(row * strides[0] + head * strides[1] + query * strides[2] + "
+        "key * strides[3]);",
+        SIZE_TESTS,
+    ),
+    Mutation(
+        "cache_one_slot_late",
+        "csrc/ops/cpu/cached_attention.cpp",
+        "append(new_key, key_cache, position);",
+        "append(new_key, key_cache, std::min(position + 1, key_cache.size(2) - query.size(2)));",
+        CACHE_TESTS + GENERATE_TESTS,
+    ),
+)
+
+INTEGRATION = (
+    Mutation(
+        "mask_function_not_registered",
+        f"{PACKAGE}/integrations/attention_interface.py",
+        "    AttentionMaskInterface.register(NAME, make_mask)\n",
+        "",
+        INTERFACE_TESTS,
+    ),
+    Mutation(
+        "mask_function_not_registered_and_not_checked",
+        f"{PACKAGE}/integrations/attention_interface.py",
+        REGISTRATION,
+        "",
+        INTERFACE_TESTS,
+    ),
+    Mutation(
+        "patched_forward_ignores_the_mask",
+        f"{PACKAGE}/integrations/visibility.py",
+        '{"key_mask": self.key_mask, "attn_mask": self.attn_mask}',
+        '{"key_mask": None, "attn_mask": self.attn_mask}',
+        FORWARD_TESTS,
+    ),
+    Mutation(
+        "positions_from_a_mask_begin_at_1",
+        f"{PACKAGE}/masks.py",
+        "(real.long().cumsum(-1) - 1)",
+        "(real.long().cumsum(-1))",
+        ("tests/python/test_masks.py",),
+    ),
+    Mutation(
+        "positions_of_packed_tokens_off_by_one",
+        f"{PACKAGE}/integrations/packed_pass.py",
+        "torch.arange(packing.filled, packing.filled + packing.tokens",
+        "torch.arange(packing.filled + 1, packing.filled + packing.tokens + 1",
+        PADDING_FREE_TESTS,
+    ),
+    Mutation(
+        "packing_drops_the_last_token_of_a_row_from_the_cache",
+        f"{PACKAGE}/integrations/packing.py",
+        "row[:, end:].zero_()",
+        "row[:, end - 1 :].zero_()",
+        PADDING_FREE_TESTS,
+    ),
+    Mutation(
+        "grown_cache_forgets_its_last_token",
+        f"{PACKAGE}/kv_cache.py",
+        "new[:, :, : self.length].copy_(old.detach()[:, :, : self.length])",
+        "new[:, :, : self.length - 1].copy_(old.detach()[:, :, : self.length - 1])",
+        ("tests/python/test_kv_cache.py",),
+    ),
+)
+
+MUTATIONS = VISIBILITY + SUMS + MEMORY + INTEGRATION
