@@ -1,10 +1,12 @@
 # Thin: what is longer than a line is in tools/. Everything is installed into .venv in this folder.
 #   make PYTHON=python3.12 TORCH=torch==2.13.0 build     other Python or torch
+#   make TRANSFORMERS=transformers==5.23.0 test          not the newest transformers
 #   MAX_JOBS=4 make build                                fewer compilers at once
 
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
-export PYTHON TORCH
+TRANSFORMERS ?= transformers
+export PYTHON TORCH TRANSFORMERS
 
 # Tests and the demo use this folder's packages only, and no network.
 export PYTHONNOUSERSITE = 1
@@ -14,13 +16,15 @@ unexport PYTHONPATH VIRTUAL_ENV
 BUILD_FILES := CMakeLists.txt setup.py pyproject.toml $(shell find csrc cmake -type f)
 TORCH_FILE := $(wildcard .venv/lib/python3*/site-packages/torch/version.py)
 
-.PHONY: help demo test test-transformers test-machines mutants sanitize cuda-compile cuda-check gpu cuda-sanitize \
-        build format lint clean
+.PHONY: help demo test test-transformers test-torch newer test-machines mutants sanitize \
+        cuda-compile cuda-check gpu cuda-sanitize build format lint clean
 
 help:
 	@echo "make demo               finish three prompts with the patched GPT-2, and compare"
 	@echo "make test               C++ and Python tests"
-	@echo "make test-transformers  integration tests with three versions of transformers"
+	@echo "make test-transformers  integration tests with every tested transformers and the newest"
+	@echo "make test-torch         operator tests with every torch that pip has a CPU build of"
+	@echo "make newer              is there a newer transformers or torch than was tested?"
 	@echo "make test-machines      operator tests with other instruction sets and other random numbers"
 	@echo "make mutants            break the code on purpose, bug by bug: which tests notice?"
 	@echo "make sanitize           C++ tests of the kernels under ASAN and UBSAN (fifteen minutes)"
@@ -48,7 +52,13 @@ test: build
 	@tools/test.sh
 
 test-transformers: build
-	@tools/test_transformers.sh 5.4.0 5.16.1 5.23.0
+	@tools/test_transformers.sh
+
+test-torch: .venv/ready
+	@tools/test_torch.sh
+
+newer: .venv/ready
+	@.venv/bin/python tools/newer_releases.py
 
 test-machines: build
 	@tools/test_machines.sh

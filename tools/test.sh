@@ -23,5 +23,9 @@ else
 fi
 
 say "Python tests"
+# The newest release, which users get; without a network the one that is there.
+python -m pip install -qq --upgrade "${TRANSFORMERS:=transformers}" ||
+  echo "warning: pip could not look for a newer transformers"
+python tools/newer_releases.py --installed
 test_alone --durations=5 || failed=1
 exit $failed

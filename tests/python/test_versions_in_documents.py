@@ -1,11 +1,12 @@
-"""The versions that the documents call tested are those that the code and the build call tested."""
+"""The versions that the documents call tested are those of ``masked_attn.tested``."""
 
 from __future__ import annotations
 
 import re
 
-import pytest
 from support.documents import ROOT
+
+from masked_attn.tested import TORCH, TRANSFORMERS
 
 VERSION = re.compile(r"\d+(?:\.\d+)+")
 
@@ -17,12 +18,14 @@ def row_of_the_readme(what: str) -> list[str]:
 
 
 def test_transformers() -> None:
-    pytest.importorskip("transformers")
-    from masked_attn.integrations.versions import TESTED
-
-    assert row_of_the_readme("transformers") == list(TESTED)
+    assert row_of_the_readme("transformers") == list(TRANSFORMERS)
 
 
 def test_torch() -> None:
-    (default,) = re.findall(r"(?m)^TORCH \?= torch==(.*)$", (ROOT / "Makefile").read_text())
-    assert row_of_the_readme("torch") == [default]
+    assert row_of_the_readme("torch") == list(TORCH)
+
+
+def test_the_cap_of_transformers() -> None:
+    said = re.findall(r"stops below ([\d.]*\d)", (ROOT / "README.md").read_text())
+    caps = re.findall(r'"transformers>=.*?,<([\d.]+)"', (ROOT / "pyproject.toml").read_text())
+    assert set(said) == set(caps) != set()

@@ -1,6 +1,6 @@
 """The command line. ``main`` turns every expected failure into one line and an exit status.
 
-Exit status: 0 done; 1 a check failed (``--compare`` tokens, ``info`` self-check), a system of ours
+Exit status: 0 done; 1 a check failed (``--compare`` tokens, those of ``info``), a system of ours
 failed in ``bench``, or lines of a file could not be used; 2 bad input, or output that cannot be
 written; 130 interrupted; 141 the reader of our output went away; 143 terminated.
 """

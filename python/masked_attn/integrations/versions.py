@@ -7,18 +7,17 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
+from ..tested import TRANSFORMERS as TESTED
+
 __all__ = [
     "COMMAND",
     "TESTED",
     "changed",
     "check_version",
-    "is_tested",
     "refusal",
     "require_parameters",
 ]
 
-# `make test-transformers` runs the tests with each; the newest also caps the extras of the package.
-TESTED = ("5.4.0", "5.16.1", "5.23.0", "5.24.0")
 COMMAND = f'pip install "transformers=={TESTED[-1]}"'
 _HELP = f"masked_attn is tested with transformers {', '.join(TESTED)}: {COMMAND}"
 
@@ -42,16 +41,6 @@ def check_version(version: str | None = None) -> None:
             f"masked_attn.integrations needs transformers >= {TESTED[0]} and found {version}; "
             + _HELP
         )
-
-
-def is_tested(version: str) -> bool:
-    """Whether the tests ran with this version, or one that differs in its last number only.
-
-    Example:
-        >>> is_tested("5.16.3"), is_tested("5.17.0")
-        (True, False)
-    """
-    return _numbers(version)[:2] in {_numbers(tested)[:2] for tested in TESTED}
 
 
 def require_parameters(function: Callable[..., object], names: Iterable[str], what: str) -> None:

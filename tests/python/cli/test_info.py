@@ -12,7 +12,9 @@ import pytest
 import torch
 from cli_process import Ran, run_command
 
-from masked_attn import functional
+import masked_attn
+from masked_attn import functional, tested
+from masked_attn.cli import info, model_check
 from masked_attn.cli.self_check import self_check
 
 
@@ -25,6 +27,7 @@ def test_info_for_people() -> None:
     assert re.search(rf"^python +{platform.python_version()}$", ran.stdout, re.MULTILINE)
     assert re.search(r"^ +(scalar|avx2|avx512|avx512_bf16) used", ran.stdout, re.MULTILINE)
     assert re.search(r"^self-check +passed: \d+ comparisons", ran.stdout, re.MULTILINE)
+    assert re.search(r"^GPT-2 +(passed: patched, 2 tokens|not tried)", ran.stdout, re.MULTILINE)
 
 
 def test_info_for_programs() -> None:
@@ -38,11 +41,68 @@ def test_info_for_programs() -> None:
     assert facts["self_check"]["seconds"] < 1
 
 
-def test_info_does_not_import_transformers(
+def test_68_info_patches_the_embedded_model() -> None:
+    pytest.importorskip("transformers")
+    facts = json.loads(run_command("info", "--json").stdout)
+    assert facts["model_check"].keys() == {"passed", "why", "seconds"}
+    assert (facts["model_check"]["passed"], facts["model_check"]["why"]) == (True, "")
+    assert facts["torch_tested"] is tested.covers(tested.TORCH, facts["torch"])
+    wanted = tested.covers(tested.TRANSFORMERS, facts["transformers"])
+    assert facts["transformers_tested"] is wanted
+
+
+def test_68_info_without_transformers_says_so(
     run_here: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
-    assert run_here("info").status == 0
+    for module in (info, model_check):
+        monkeypatch.setattr(module, "installed", lambda package: None)
+    ran = run_here("info")
+    assert ran.status == 0
+    assert re.search(r"^transformers +not installed$", ran.stdout, re.M)
+    assert re.search(r"^GPT-2 +not tried: transformers is not installed$", ran.stdout, re.M)
+
+
+def test_68_info_of_a_transformers_that_cannot_be_imported_fails(
+    run_here: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    ran = run_here("info")
+    assert ran.status == 1
+    assert re.search(r"^GPT-2 +FAILED: this needs transformers", ran.stdout, re.M)
+
+
+def test_68_info_of_a_gpt2_with_other_names_fails_with_the_command_that_helps(
+    run_here: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    block = pytest.importorskip("transformers.models.gpt2.modeling_gpt2").GPT2Block
+    monkeypatch.setattr(block, "forward", lambda self, hidden_states, kv=None: None)
+    monkeypatch.setattr(info, "installed", lambda package: "7.1.0")
+    ran = run_here("info")
+    assert ran.status == 1
+    assert "self-check        passed" in ran.stdout
+    assert re.search(r"^transformers +7.1.0 \(not tested; 5.4.0, .* were\)$", ran.stdout, re.M)
+    wanted = "FAILED: RuntimeError: GPT2Block.forward has no parameter attention_mask"
+    command = f'pip install "transformers=={tested.TRANSFORMERS[-1]}"'
+    assert re.search(rf"^GPT-2 +{wanted}.*: {re.escape(command)}$", ran.stdout, re.M)
+
+
+@pytest.mark.parametrize("wrong", ["tokens", "stock"])
+def test_68_info_of_a_patch_that_does_nothing_good_fails(
+    run_here: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch, wrong: str
+) -> None:
+    pytest.importorskip("transformers")
+    if wrong == "tokens":
+        right = model_check._generate
+        answers = iter([[[1, 2], [3, 4]], None])
+        monkeypatch.setattr(model_check, "_generate", lambda *a: next(answers) or right(*a))
+    else:
+        report = {"layers": [{"path": "stock", "why": "a reason"}]}
+        monkeypatch.setattr(masked_attn, "report", lambda model: report)
+    ran = run_here("info")
+    assert ran.status == 1
+    line = {"tokens": r"its tokens \[\[1, 2\], \[3, 4\]\] are not those", "stock": "layer 0 ran"}
+    assert re.search(rf"^GPT-2 +FAILED: {line[wrong]}", ran.stdout, re.M)
 
 
 def test_a_wrong_operator_fails_the_check(
