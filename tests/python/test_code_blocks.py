@@ -37,8 +37,11 @@ DEMO_MODEL = str(Path(masked_attn.__file__).parent / "demo_model")
 ON_THE_HUB = re.compile(r'(?m)^name = "gpt2"')
 OF_THE_DEMO = f"name = {DEMO_MODEL!r}"
 
-# Makes a benchmark small: the last of two equal options counts.
-SMALL_BENCH = shlex.split("--size demo --lengths 3,5 --new-tokens 2 --repeats 1 --no-memory")
+# Makes a run small: the last of two equal options counts.
+SMALL = {
+    "bench": shlex.split("--size demo --lengths 3,5 --new-tokens 2 --repeats 1 --no-memory"),
+    "generate": shlex.split("--max-new-tokens 5 --repeats 1"),
+}
 INPUTS = {
     "prompts.jsonl": '{"id": 7, "prompt": "My dog is"}\n{"id": 8, "prompt": "The sun"}\n',
     "texts.jsonl": '{"prompt": "My dog is waiting."}\n',
@@ -154,8 +157,7 @@ def run_masked_attn(arguments: list[str]) -> None:
 
     if "--plot" in arguments:
         pytest.importorskip("matplotlib")
-    if arguments[0] == "bench":
-        arguments = [*arguments, *SMALL_BENCH]
+    arguments = [*arguments, *SMALL.get(arguments[0], [])]
     assert main(arguments) == 0, shlex.join(arguments)
 
 
