@@ -55,8 +55,8 @@ test-transformers: build
 test-torch: .venv/ready
 	@tools/test_torch.sh
 
-newer: .venv/ready
-	@.venv/bin/python tools/newer_releases.py
+newer:
+	@$(or $(wildcard .venv/bin/python),$(PYTHON)) tools/newer_releases.py
 
 sanitize: .venv/ready
 	@tools/sanitize.sh
