@@ -57,8 +57,8 @@ test-transformers: build
 test-torch: .venv/ready
 	@tools/test_torch.sh
 
-newer: .venv/ready
-	@.venv/bin/python tools/newer_releases.py
+newer:
+	@$(or $(wildcard .venv/bin/python),$(PYTHON)) tools/newer_releases.py
 
 test-machines: build
 	@tools/test_machines.sh

@@ -112,8 +112,9 @@ def main() -> int:
             print(*transformers_to_test(offered("transformers")))
         elif args.torch:
             builds, others = torch_builds(offered("torch"))
-            print(*(f"test {version}" for version in builds), sep="\n")
-            print(*(f"untested {version} {NO_CPU_BUILD}" for version in others), sep="\n")
+            lines = [f"test {version}" for version in builds]
+            lines += [f"untested {version} {NO_CPU_BUILD}" for version in others]
+            print(*lines, sep="\n")
         else:
             return compare()
     except NoAnswer as error:

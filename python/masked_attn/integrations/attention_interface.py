@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.cache_utils import Cache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import (
     bidirectional_mask_function,
@@ -125,6 +126,9 @@ def attention_forward(
     Raises:
         ValueError: an argument that changes the result and is not supported.
     """
+    # From transformers 5.24 on some layers hand on their ordinary cache, which means nothing here.
+    if isinstance(kwargs.get("cache"), Cache):
+        kwargs["cache"] = None
     _refuse_unsupported(kwargs)
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
     seen = _visibility(attention_mask, key, causal, sliding_window)

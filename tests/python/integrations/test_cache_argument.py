@@ -13,8 +13,10 @@ pytest.importorskip("transformers")
 from integrations.checks import assert_close, assert_ran
 from integrations.models import CACHE, gpt2, prompts
 from transformers import DynamicCache, EncoderDecoderCache, GPT2Model
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from masked_attn import KVCache, patch
+from masked_attn.integrations import attention_interface
 
 pytestmark = pytest.mark.integration
 
@@ -122,6 +124,17 @@ def test_52_layers_take_the_names_of_the_release(cross, name):
         used = cache.cross_attention_cache if cross else cache.self_attention_cache
         assert used.get_seq_length() == 3
     assert_close(*results)
+
+
+def test_52_the_attention_function_refuses_no_cache_but_a_paged_one():
+    """Some layers of 5.24 hand their ordinary cache on; a paged one must be read."""
+    states = torch.randn(3, 1, 2, 5, 8, generator=torch.Generator().manual_seed(1))
+    inputs = (torch.nn.Identity(), *states, None)
+    expected = sdpa_attention_forward(*inputs, is_causal=True)[0]
+    out = attention_interface.attention_forward(*inputs, is_causal=True, cache=DynamicCache())[0]
+    assert_close(out, expected)
+    with pytest.raises(ValueError, match="does not support cache"):
+        attention_interface.attention_forward(*inputs, is_causal=True, cache=object())
 
 
 def test_52_generate_takes_a_cache_by_the_name_of_the_release():
