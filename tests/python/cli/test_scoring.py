@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,8 @@ def test_their_mean_is_the_loss_of_stock(model: Any, patched: bool) -> None:
     for row, loss in zip(score_batch(model, *pad("right")), losses, strict=True):
         if row:
             assert -sum(row) / len(row) == pytest.approx(loss, rel=1e-5)
+        else:
+            assert math.isnan(loss)
 
 
 def test_one_forward_pass_without_a_cache(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from support.accuracy import assert_same_bits
+from support.accuracy import assert_attention_accurate, assert_same_bits
 from support.cached import Step, check_step, make_step
 from support.cases import DTYPES, KEY_MASKS, attn_mask, case_id, key_mask, mask_shape, rotate
 from support.oracle import Masks
 
-from masked_attn import cached_attention, masked_attention
+from masked_attn import cached_attention
 
 ROWS = rotate(
     90,
@@ -117,7 +117,6 @@ def test_chunks_equal_one_pass(chunks: list[int], dtype: torch.dtype, device: to
     assert mask is not None
     whole = make_step(queries=20, position=0, capacity=20, dtype=dtype, device=device)
     q, k, v = whole.tensors()[:3]
-    expected = masked_attention(q, k, v, key_mask=mask, causal=True)
     outs, position = [], 0
     for size in chunks:
         part = slice(position, position + size)
@@ -133,8 +132,7 @@ def test_chunks_equal_one_pass(chunks: list[int], dtype: torch.dtype, device: to
             )
         )
         position += size
-    step = torch.finfo(dtype).eps
-    torch.testing.assert_close(torch.cat(outs, dim=2), expected, rtol=8 * step, atol=8 * step)
+    assert_attention_accurate(torch.cat(outs, dim=2), None, q, k, v, Masks(mask, causal=True))
     assert_same_bits(whole.key_cache, k)
     assert_same_bits(whole.value_cache, v)
 

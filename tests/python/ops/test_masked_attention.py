@@ -204,8 +204,9 @@ def test_equals_sdpa_where_both_mean_the_same(row: dict[str, Any], device: torch
     ours = inputs.call(masked_attention)
     rival = oracle.torch_attention(*inputs.tensors(), attn_mask=sdpa_mask)
     assert_attention_accurate(ours, None, *inputs.tensors(), inputs.masks)
+    # The meaning, not the bits: how exact torch's operator is depends on the machine.
     step = torch.finfo(dtype).eps
-    torch.testing.assert_close(ours, rival, rtol=8 * step, atol=8 * step)
+    torch.testing.assert_close(ours, rival, rtol=64 * step, atol=64 * step)
 
 
 def test_permuted_keys_with_their_mask_change_nothing(device: torch.device) -> None:
