@@ -1,7 +1,8 @@
 """Every model type of the installed transformers with attn_implementation="masked_attn".
 
 Each type is built small and compared with stock eager attention: right, refused by name, wrong
-(then the exit code is 1) or not built. A type has its own time and memory, so one that hangs or
+(then the exit code is 1), not built, or a
+part of other types that is no model of its own. A type has its own time and memory, so one that hangs or
 grows stops nothing else.
 
     python tools/every_model_type.py [TYPE ...] [--json FILE]
@@ -116,9 +117,12 @@ def judge_all(types: list[str]) -> list[dict[str, Any]]:
 
 def print_counts(verdicts: list[dict[str, Any]]) -> None:
     counts = collections.Counter(v["verdict"] for v in verdicts)
-    for name in ("right", "refused", "wrong", "not built"):
+    for name in ("right", "refused", "wrong", "not built", "a part"):
         print(f"{name:10} {counts[name]:4}")
     right = [v for v in verdicts if v["verdict"] == "right"]
+    refused = [v for v in verdicts if v["verdict"] == "refused"]
+    by_stock = sum("KeyError" in v["why"] for v in refused)
+    print(f"of the refused: {by_stock} by stock's own KeyError for the name")
     print(f"of the right: {sum(v['on_interface'] for v in right)} ran masked_attn,")
     print(f"  {sum(bool(v['told']) for v in right)} said that they run stock attention,")
     print(f"  {sum(v['sees_padding'] for v in right)} change when the padding mask is left out")

@@ -39,6 +39,10 @@ def make_mask(
         None (no padding: plain causal or full attention), bool ``[batch, seen + queries]`` (causal
         besides), or bool ``[batch, 1, queries, keys]`` (says all that is visible).
     """
+    config = kwargs.get("config")
+    use = MaskUse.HANDED_ON if config is None else mask_use(type(config))
+    if use is MaskUse.MUST_SAY:
+        allow_is_bidirectional_skip = False
     arguments = {
         "batch_size": batch_size,
         "q_length": q_length,
@@ -50,18 +54,19 @@ def make_mask(
         "allow_is_bidirectional_skip": allow_is_bidirectional_skip,
         **kwargs,
     }
-    config = kwargs.get("config")
-    if config is not None and _needs_stock_mask(type(config)):
+    if use in (MaskUse.READ, MaskUse.NOT_ON_INTERFACE):
+        if use is MaskUse.NOT_ON_INTERFACE and not torch.compiler.is_compiling():
+            _tell_stock_attention(type(config))
         stock: Tensor | None = eager_mask(**arguments)
         return stock
-    # A cache that a compiled graph reads wants a mask of its own size: one shape for every step.
-    fixed = q_length == 1 and not allow_is_causal_skip
-    seen = None if fixed else _host_int(q_offset)
+    # Who forbids the skip wants the whole mask: to join it to another, or of the size of a cache so
+    # that a compiled graph has one shape for every step.
+    seen = _host_int(q_offset) if allow_is_causal_skip else None
     if mask_function is causal_mask_function and kv_offset == 0 and seen is not None:
         shape = (batch_size, seen + q_length)
         if attention_mask is None:
             whole = seen + q_length == kv_length and q_length in (1, kv_length)
-            if whole and allow_is_causal_skip:
+            if whole and use is MaskUse.HANDED_ON:
                 return None
             return torch.ones(shape, dtype=torch.bool, device=kwargs.get("device"))
         if attention_mask.shape == shape:
@@ -72,14 +77,6 @@ def make_mask(
     skip = allow_is_causal_skip and q_length == kv_length
     mask: Tensor | None = sdpa_mask(allow_is_causal_skip=skip, **arguments)
     return mask
-
-
-def _needs_stock_mask(config_class: type) -> bool:
-    """Whether layers read their mask themselves; says once which models have their own attention."""
-    use = mask_use(config_class)
-    if use is MaskUse.NOT_ON_INTERFACE and not torch.compiler.is_compiling():
-        _tell_stock_attention(config_class)
-    return use is not MaskUse.HANDED_ON
 
 
 _told: set[type] = set()

@@ -32,6 +32,7 @@ class MaskUse(enum.Enum):
     """What the layers of one kind of model need."""
 
     HANDED_ON = "every layer hands the mask to the attention function as it is"
+    MUST_SAY = "the same, but no one vouches for is_causal of the layers: no mask, no causality"
     READ = "a layer reads the mask or adds it to scores itself: it needs stock's own"
     NOT_ON_INTERFACE = "no layer asks the attention interface"
 
@@ -57,7 +58,8 @@ def mask_use(config_class: type) -> MaskUse:
 
 
 def _look(config_class: type) -> MaskUse:
-    modules = {model.__module__ for model in _models_of(config_class)}
+    models = list(_models_of(config_class))
+    modules = {model.__module__ for model in models}
     found = [_layers(module) for module in modules if module in sys.modules]
     if not found or any(not layers.readable for layers in found):
         return MaskUse.READ
@@ -66,8 +68,11 @@ def _look(config_class: type) -> MaskUse:
         return MaskUse.NOT_ON_INTERFACE
     if any(layers.own or layers.read for layers in found):
         return MaskUse.READ
-    takes = any(layers.take for layers in found)
-    return MaskUse.READ if takes and not asks else MaskUse.HANDED_ON
+    if not asks and any(layers.take for layers in found):
+        return MaskUse.READ
+    # Stock reads is_causal of the layers under sdpa only.
+    relied_on = all(getattr(model, "_supports_sdpa", False) for model in models)
+    return MaskUse.HANDED_ON if relied_on else MaskUse.MUST_SAY
 
 
 def _models_of(config_class: type) -> Iterator[type]:

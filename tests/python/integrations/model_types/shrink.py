@@ -46,7 +46,7 @@ KINDS_OF_LAYERS = re.compile(r"(layer|block|mlp|attention|attn)_?(layer)?_?types
 # only what is counted and not measured.
 LEVELS = (
     re.compile(""),
-    re.compile(r"num_key_value_heads|num_kv_heads|head_dim"),
+    re.compile(r"num_key_value_heads|num_kv_heads|head_dim|rope_.*"),
     re.compile(r".*(?<!max_position_embeddings)(?<!layers)(?<!layer)(?<!vocab_size)(?<!_id)(?<!experts)"),
 )
 
@@ -72,7 +72,7 @@ def _small(config_class: type[PreTrainedConfig], kept: re.Pattern[str]) -> PreTr
     for name, value in vars(whole).items():
         small = _small_value(name, value)
         if kept.fullmatch(name) and small is not None:
-            small = 4 if kept is LEVELS[1] and "head_dim" not in name else None
+            small = 4 if kept is LEVELS[1] and "kv" in name or "key_value" in name else None
         if small is not None:
             settings[name] = small
     for name, part in (getattr(config_class, "sub_configs", None) or {}).items():
@@ -103,6 +103,8 @@ def _small_value(name: str, value: Any) -> Any:
             return VOCAB - 1 - sum(map(ord, name)) % 40
     if isinstance(value, list) and re.fullmatch(r"eos_token_id", name):
         return EOS
+    if isinstance(value, dict) and isinstance(value.get("mrope_section"), list):
+        return {**value, "mrope_section": [4, 2, 2]}  # half of head_dim together
     return None
 
 
