@@ -14,13 +14,14 @@ unexport PYTHONPATH VIRTUAL_ENV
 BUILD_FILES := CMakeLists.txt setup.py pyproject.toml $(shell find csrc cmake -type f)
 TORCH_FILE := $(wildcard .venv/lib/python3*/site-packages/torch/version.py)
 
-.PHONY: help demo test test-transformers sanitize cuda-compile cuda-check gpu cuda-sanitize \
+.PHONY: help demo test test-transformers model-types sanitize cuda-compile cuda-check gpu cuda-sanitize \
         build format lint clean
 
 help:
 	@echo "make demo               finish three prompts with the patched GPT-2, and compare"
 	@echo "make test               C++ and Python tests"
 	@echo "make test-transformers  integration tests with three versions of transformers"
+	@echo "make model-types        every model type of transformers with our attention (half an hour)"
 	@echo "make sanitize           C++ tests of the kernels under ASAN and UBSAN (fifteen minutes)"
 	@echo "make cuda-compile       compile the CUDA kernels with nvcc: registers, shared memory, spills"
 	@echo "make cuda-check         build for a CUDA torch (5 GB) and import it; needs no GPU"
@@ -47,6 +48,9 @@ test: build
 
 test-transformers: build
 	@tools/test_transformers.sh 5.4.0 5.16.1 5.23.0
+
+model-types: build
+	@.venv/bin/python tools/every_model_type.py
 
 sanitize: .venv/ready
 	@tools/sanitize.sh
