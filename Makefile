@@ -16,7 +16,7 @@ unexport PYTHONPATH VIRTUAL_ENV
 BUILD_FILES := CMakeLists.txt setup.py pyproject.toml $(shell find csrc cmake -type f)
 TORCH_FILE := $(wildcard .venv/lib/python3*/site-packages/torch/version.py)
 
-.PHONY: help demo test test-transformers test-torch newer test-machines mutants sanitize \
+.PHONY: help demo test test-transformers test-torch newer model-types test-machines mutants sanitize \
         cuda-compile cuda-check gpu cuda-sanitize build format lint clean
 
 help:
@@ -27,6 +27,7 @@ help:
 	@echo "make newer              is there a newer transformers or torch than was tested?"
 	@echo "make test-machines      operator tests with other instruction sets and other random numbers"
 	@echo "make mutants            break the code on purpose, bug by bug: which tests notice?"
+	@echo "make model-types        every model type of transformers with our attention (half an hour)"
 	@echo "make sanitize           C++ tests of the kernels under ASAN and UBSAN (fifteen minutes)"
 	@echo "make cuda-compile       compile the CUDA kernels with nvcc: registers, shared memory, spills"
 	@echo "make cuda-check         build for a CUDA torch (5 GB) and import it; needs no GPU"
@@ -65,6 +66,9 @@ test-machines: build
 
 mutants: build
 	@PATH="$$PWD/.venv/bin:$$PATH" .venv/bin/python tools/mutate.py
+
+model-types: build
+	@.venv/bin/python tools/every_model_type.py
 
 sanitize: .venv/ready
 	@tools/sanitize.sh
