@@ -6,7 +6,6 @@ import inspect
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
-from weakref import ReferenceType, ref
 
 import torch
 from transformers.models.gpt2.modeling_gpt2 import GPT2Attention, GPT2Block, GPT2Model
@@ -48,8 +47,6 @@ class PatchedForward(ForwardOverride[GPT2Model]):
         super().__init__(model, previous)
         self.originals = originals
         self.levels = levels
-        self.generations: list[ReferenceType[Any]] = []
-        self.is_told = False  # every `generate` around this model tells
         self.last: LastRun | None = None
         self.warned: set[str] = set()
         parameters = inspect.signature(GPT2Model.forward).parameters.values()
@@ -58,7 +55,7 @@ class PatchedForward(ForwardOverride[GPT2Model]):
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles take the patch with them, not the memory of its last run."""
-        return {**super().__getstate__(), "last": None, "warned": set(), "generations": []}
+        return {**super().__getstate__(), "last": None, "warned": set()}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         named = dict(zip(self.names, args, strict=False))
@@ -75,14 +72,6 @@ class PatchedForward(ForwardOverride[GPT2Model]):
         self._warn_of_padding(arguments)
         return self._run(plan, arguments)
 
-    def generate_begins(self, generation_config: Any) -> None:
-        """``generate`` has made a config of its own, which lives as long as it runs."""
-        # One append, and one removal when it is gone: threads do not lose each other's.
-        self.generations.append(ref(generation_config, self.generations.remove))
-
-    def _generates(self) -> bool:
-        return any(running() is not None for running in tuple(self.generations))
-
     def paths(self) -> dict[int, str]:
         """Number of the layer to the path that it took last."""
         if self.last is None:
@@ -93,10 +82,7 @@ class PatchedForward(ForwardOverride[GPT2Model]):
 
     def _plan(self, arguments: dict[str, Any]) -> AttentionPlan | None:
         try:
-            generates = not self.is_told or self._generates()
-            return make_plan(
-                self.model, arguments, self.levels, generates=generates, previous=self.previous
-            )
+            return make_plan(self.model, arguments, self.levels, previous=self.previous)
         except LeftToStock as reason:
             self.last = LastRun.left_to_stock(arguments, str(reason), reason.pads)
             self._warn_of_stock(str(reason))

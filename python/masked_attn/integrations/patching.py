@@ -20,7 +20,7 @@ from .. import _library
 from .activation import fuse_activations, restore_activations
 from .cache_argument import THEIRS
 from .fast_linear import fuse_linears, restore_head, restore_linears
-from .finding import generators_inside, gpt2_inside, has_other_generators
+from .finding import generators_inside, gpt2_inside
 from .forward import CLASSES, PatchedForward, patch_of, require_our_layers
 from .generation import PREPARE, PatchedCachePreparation
 from .gpt2 import MaskedGPT2Attention
@@ -101,11 +101,6 @@ def patch(
         forward = _replace_attention(transformer, levels)
     require_our_layers(transformer)
     _apply(levels, model, forward)
-    # Neither from the inside nor from afar is it seen whether a forward belongs to `generate`.
-    if has_other_generators(model):
-        forward.is_told = False
-    elif model is not transformer:
-        forward.is_told = True
     for generator in generators_inside(model):
         previous = generator.__dict__.get(PREPARE)
         if not isinstance(previous, PatchedCachePreparation):
@@ -154,7 +149,7 @@ def patched(model: Model, **levels: Any) -> Iterator[Model]:
     """
     transformer = gpt2_inside(model)
     before = patch_of(transformer)
-    was = None if before is None else (before.levels, before.is_told)
+    levels_before = None if before is None else before.levels
     unprepared = [
         generator
         for generator in generators_inside(model)
@@ -165,14 +160,13 @@ def patched(model: Model, **levels: Any) -> Iterator[Model]:
         yield model
     finally:
         forward = patch_of(transformer)
-        if was is None or forward is None:
+        if levels_before is None or forward is None:
             unpatch(model)
         else:
-            forward.is_told = was[1]
             for generator in unprepared:  # only a part was patched, as the ``transformer``
                 _unpatch_cache_preparation(generator)
                 restore_head(generator)
-            _apply(was[0], transformer if unprepared else model, forward)
+            _apply(levels_before, transformer if unprepared else model, forward)
 
 
 def paths(model: torch.nn.Module) -> dict[int, str]:

@@ -60,7 +60,7 @@ class AttentionPlan:
             filled are out of sight besides.
         encoder: what cross attention sees of the encoder's states, if there are any.
         states: the encoder's states, ``[batch, keys, embed]``.
-        packing: the blocks run on real tokens only, which lie as this says.
+        packing: the blocks run without most pads, on tokens that lie as this says.
         pads: why the blocks compute pads although there are some, where that can be helped.
         paths: number of the layer to the name of the path it took, filled by the layers.
         cross_paths: the same for cross attention.
@@ -94,7 +94,6 @@ def make_plan(
     arguments: dict[str, Any],
     levels: Levels,
     *,
-    generates: bool = False,
     previous: Any = None,
 ) -> AttentionPlan:
     """The plan for ``model.forward(**arguments)``.
@@ -103,7 +102,6 @@ def make_plan(
         model: the model.
         arguments: of its forward, by name.
         levels: how it is patched.
-        generates: the caller goes on after the last token of each row, whether that is real or not.
         previous: the ``forward`` that was set on the model before it was patched, or None.
 
     Raises:
@@ -128,8 +126,8 @@ def make_plan(
             model,
             plan.seen,
             queries=_input_shape(arguments)[1],
+            ids=arguments.get("input_ids"),
             cache=arguments.get("past_key_values"),
-            generates=generates,
             previous=previous,
         )
     # Stock sdpa never returns weights, so a request for them stays here even when training. Without
