@@ -50,7 +50,7 @@ def patch(
     padding_free: bool = True,
     fuse_activation: bool = True,
     fast_linear: bool = True,
-    positions_from_mask: bool = False,
+    positions_from_mask: bool = True,
     cache_dtype: torch.dtype | None = None,
 ) -> Model:
     """Run one Hugging Face GPT-2 on the operators of masked_attn, without work for pads.
@@ -60,13 +60,14 @@ def patch(
             DDP, a compiled model, an encoder-decoder, ...).
         fused: False runs attention step by step (scores, expanded mask, softmax, product), for
             teaching and comparison.
-        padding_free: run prompts on their real tokens only. Hidden states and logits at pads are
-            then those of zeros.
+        padding_free: run prompts without the pads that nobody reads. Hidden states and logits at
+            those are then those of zeros.
         fuse_activation: compute ``gelu_new`` in one pass.
         fast_linear: on a CPU, linear layers with up to 32 rows (a token step) read their weights at
             the speed of memory, where no gradient is needed.
-        positions_from_mask: where the caller gives a mask and no ``position_ids``, count real
-            tokens only, as ``generate`` does; stock code counts pads too.
+        positions_from_mask: where the caller gives a mask and no ``position_ids``, real tokens
+            count real tokens, as in ``generate``. False counts pads too, as stock code does; a row
+            that is padded on the left then depends on its padding.
         cache_dtype: storage of the ``KVCache`` that ``generate`` gets, ``torch.float16`` or
             ``torch.bfloat16`` beside a float32 model: half the memory, and other numerics. None
             means the model's.

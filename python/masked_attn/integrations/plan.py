@@ -110,13 +110,15 @@ def make_plan(
     """
     if arguments.get("head_mask") is not None:
         raise ValueError("head_mask is not supported: transformers 5 removed it")
-    output_attentions = _option(model, arguments, "output_attentions")
+    output_attentions = bool(_option(model, arguments, "output_attentions"))
     _refuse_what_only_stock_knows(model, arguments)
+    if model.gradient_checkpointing and model.training and not output_attentions:
+        raise LeftToStock("gradient checkpointing is on")
     static = is_static(self_attention_cache(arguments.get("past_key_values")))
     plan = AttentionPlan(
         seen=_visibility(model, arguments, static),
         fused=levels.fused,
-        output_attentions=bool(output_attentions),
+        output_attentions=output_attentions,
         static=static,
         encoder=_encoder_visibility(arguments),
         states=arguments.get("encoder_hidden_states"),
@@ -130,10 +132,9 @@ def make_plan(
             cache=arguments.get("past_key_values"),
             previous=previous,
         )
-    # Stock sdpa never returns weights, so a request for them stays here even when training. Without
-    # pads everything but attention itself has less to do, so training stays here, too.
-    weights_from_us = output_attentions and model.config._attn_implementation != "eager"
-    if plan.packing is None and not weights_from_us:
+    # Weights are ours in every mode, so that they mean the same. Without pads everything but
+    # attention itself has less to do, so training stays here, too.
+    if plan.packing is None and not plan.output_attentions:
         _refuse_training(model, arguments, plan.pads)
     return plan
 
@@ -148,8 +149,6 @@ def _refuse_what_only_stock_knows(model: GPT2Model, arguments: dict[str, Any]) -
     implementation = model.config._attn_implementation
     if not _is_known(implementation):
         raise LeftToStock(f"attention implementation {implementation}")
-    if model.gradient_checkpointing and model.training:
-        raise LeftToStock("gradient checkpointing is on")
     for name in STOCK_KEYWORDS:
         if arguments.get(name) is not None:
             raise LeftToStock(f"{name} was given")
