@@ -62,7 +62,7 @@ def test_69_weights(mask, implementation, mode):
     torch.testing.assert_close(ours.loss, expected.loss, atol=1e-5, rtol=1e-4)
     if mode == "no-gradients":
         return
-    for m, out in ((stock, expected), (model, ours)):
+    for out in (expected, ours):
         (out.loss + sum(a[seen].square().sum() for a in out.attentions)).backward()
     for (name, a), b in zip(model.named_parameters(), stock.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad, atol=1e-4, rtol=1e-3, msg=name)

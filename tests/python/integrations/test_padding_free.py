@@ -177,31 +177,12 @@ def test_embeddings_and_token_types():
     embeds = torch.randn(3, 9, 32, generator=torch.Generator().manual_seed(2))
     types = torch.randint(0, 50, (3, 9), generator=torch.Generator().manual_seed(2))
     inputs = {"inputs_embeds": embeds, "token_type_ids": types, "attention_mask": LEFT}
+    inputs["position_ids"] = positions_of(LEFT)
     with torch.no_grad():
         model = patch(gpt2())
         seen = tokens_seen(model)
         close(model(**inputs).logits, gpt2()(**inputs).logits, LEFT)
     assert seen == [(1, 17)]
-
-
-def test_positions():
-    """Without position_ids a forward counts pads, as stock code; an option counts real tokens."""
-    with torch.no_grad():
-        expected = gpt2()(IDS, attention_mask=LEFT).logits
-        close(patch(gpt2())(IDS, attention_mask=LEFT).logits, expected, LEFT)
-        counted = gpt2()(IDS, attention_mask=LEFT, position_ids=positions_of(LEFT)).logits
-        for padding_free in (True, False):
-            model = patch(gpt2(), positions_from_mask=True, padding_free=padding_free)
-            close(model(IDS, attention_mask=LEFT).logits, counted, LEFT)
-            cache = KVCache()
-            first = model(IDS[:, :6], attention_mask=LEFT[:, :6], past_key_values=cache).logits
-            second = model(IDS[:, 6:], attention_mask=LEFT, past_key_values=cache).logits
-            close(torch.cat([first, second], dim=1), counted, LEFT)
-            static = CACHES["static"](model.config)
-            wide = torch.nn.functional.pad(LEFT, (0, 9))
-            first = model(IDS[:, :6], attention_mask=LEFT[:, :6], past_key_values=static).logits
-            second = model(IDS[:, 6:], attention_mask=wide, past_key_values=static).logits
-            close(torch.cat([first, second], dim=1), counted, LEFT)
 
 
 def test_a_row_without_tokens_does_not_disturb_its_neighbours():
@@ -304,7 +285,8 @@ def test_modules_of_others_see_the_padded_batch():
     for model in (gpt2(), patch(gpt2())):
         model.transformer.h[1].mlp.dropout = Rows()
         with torch.no_grad():
-            results.append(model(IDS, attention_mask=LEFT).logits)
+            positions = positions_of(LEFT)
+            results.append(model(IDS, attention_mask=LEFT, position_ids=positions).logits)
     close(results[1], results[0], LEFT)
     facts = report(model)
     assert not facts["padding_free"] and "Rows" in facts["pads"]
