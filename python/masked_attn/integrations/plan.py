@@ -112,7 +112,9 @@ def make_plan(
         raise ValueError("head_mask is not supported: transformers 5 removed it")
     output_attentions = bool(_option(model, arguments, "output_attentions"))
     _refuse_what_only_stock_knows(model, arguments)
-    if model.gradient_checkpointing and model.training and not output_attentions:
+    # Encoder states: a block that is run again has no plan for its cross attention.
+    weights_from_us = output_attentions and arguments.get("encoder_hidden_states") is None
+    if model.gradient_checkpointing and model.training and not weights_from_us:
         raise LeftToStock("gradient checkpointing is on")
     static = is_static(self_attention_cache(arguments.get("past_key_values")))
     plan = AttentionPlan(

@@ -60,7 +60,7 @@ def test_hidden_states_of_choices_have_the_shapes_of_stock():
 
 def test_one_prompt_without_a_batch():
     """Of the states stock code gives only the last the shape of the ids."""
-    mask = torch.tensor([1, 1, 0, 1, 1, 1, 0, 1, 1])
+    mask = torch.tensor([1, 1, 0, 0, 1, 1, 0, 1, 1])
     results = []
     for model in (gpt2(model_class=GPT2Model), patch(gpt2(model_class=GPT2Model))):
         with torch.no_grad():
