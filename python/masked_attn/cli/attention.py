@@ -19,7 +19,9 @@ def require_patching() -> None:
         BadInput: the installed transformers is not supported.
     """
     try:
-        import masked_attn.integrations.patching  # noqa: F401
+        from masked_attn.integrations import require_gpt2
+
+        require_gpt2()
     except (ImportError, RuntimeError) as error:
         raise BadInput(first_line(error)) from error
 

@@ -6,20 +6,16 @@ nobody would notice, so importing this file registers both and checks that both 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import (
-    bidirectional_mask_function,
-    causal_mask_function,
-    sdpa_mask,
-)
+from transformers.masking_utils import sdpa_mask
 
 from ..functional import masked_attention
+from .interface_mask import make_mask
 from .versions import require_parameters
 from .visibility import Visibility, on_host, textbook_attention, wants_grad
 
@@ -32,8 +28,27 @@ __all__ = ["NAME", "attention_forward", "make_mask", "register_attention"]
 
 NAME = "masked_attn"
 
-# They change the result of attention and the operators do not know them.
-UNSUPPORTED = ("softcap", "s_aux", "position_bias", "head_mask", "cache")
+# They change the result of attention and the operators do not know them: scores that are bent or
+# shifted, sinks, keys chosen by an indexer, a paged cache.
+UNSUPPORTED = (
+    "softcap",
+    "s_aux",
+    "sinks",
+    "position_bias",
+    "head_mask",
+    "indices",
+    "block_indices",
+    "cache",
+)
+# Sequences back to back in one row, as DataCollatorWithFlattening and flash attention name them.
+PACKED = (
+    "cu_seq_lens_q",
+    "cu_seq_lens_k",
+    "max_length_q",
+    "max_length_k",
+    "cu_seqlens",
+    "block_table",
+)
 
 
 def register_attention() -> None:
@@ -46,52 +61,6 @@ def register_attention() -> None:
         raise RuntimeError("masked_attn: the attention function could not be registered")
     if AttentionMaskInterface()[NAME] is not make_mask:
         raise RuntimeError("masked_attn: the mask function could not be registered")
-
-
-def make_mask(
-    batch_size: int,
-    q_length: int,
-    kv_length: int,
-    q_offset: int | Tensor = 0,
-    kv_offset: int = 0,
-    mask_function: Callable[..., Any] = causal_mask_function,
-    attention_mask: Tensor | None = None,
-    allow_is_causal_skip: bool = True,
-    allow_is_bidirectional_skip: bool = False,
-    **kwargs: Any,
-) -> Tensor | None:
-    """The mask that transformers hands to every layer, left unexpanded where that says enough.
-
-    Returns:
-        None (no padding: plain causal or full attention), bool ``[batch, seen + queries]`` (causal
-        besides), or bool ``[batch, 1, queries, keys]`` (says all that is visible).
-    """
-    seen = _host_int(q_offset)
-    if mask_function is causal_mask_function and kv_offset == 0 and seen is not None:
-        shape = (batch_size, seen + q_length)
-        if attention_mask is None:
-            whole = seen + q_length == kv_length and q_length in (1, kv_length)
-            if whole and allow_is_causal_skip:
-                return None
-            return torch.ones(shape, dtype=torch.bool, device=kwargs.get("device"))
-        if attention_mask.shape == shape:
-            return attention_mask
-    plain = mask_function is bidirectional_mask_function and kv_offset == 0
-    if plain and attention_mask is not None and attention_mask.shape == (batch_size, kv_length):
-        return attention_mask[:, None, None, :].expand(-1, -1, q_length, -1)
-    mask: Tensor | None = sdpa_mask(
-        batch_size=batch_size,
-        q_length=q_length,
-        kv_length=kv_length,
-        q_offset=q_offset,
-        kv_offset=kv_offset,
-        mask_function=mask_function,
-        attention_mask=attention_mask,
-        allow_is_causal_skip=allow_is_causal_skip and q_length == kv_length,
-        allow_is_bidirectional_skip=allow_is_bidirectional_skip,
-        **kwargs,
-    )
-    return mask
 
 
 def attention_forward(
@@ -127,6 +96,8 @@ def attention_forward(
     """
     _refuse_unsupported(kwargs)
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
+    if causal and attention_mask is None:
+        _refuse_restarts(kwargs.get("position_ids"))
     seen = _visibility(attention_mask, key, causal, sliding_window)
     key, value = key[:, :, : seen.keys], value[:, :, : seen.keys]
     if kwargs.get("output_attentions") or _attentions_are_collected():
@@ -160,20 +131,31 @@ def _visibility(mask: Tensor | None, key: Tensor, causal: bool, window: int | No
     raise ValueError(f"masked_attn: attention_mask must be 2-D or 4-D, got {list(mask.shape)}")
 
 
-def _host_int(length: int | Tensor) -> int | None:
-    """The length when the host knows it without waiting for a device."""
-    if not isinstance(length, Tensor):
-        return length
-    return int(length) if on_host(length) else None
-
-
 def _refuse_unsupported(kwargs: dict[str, Any]) -> None:
     for name in UNSUPPORTED:
         if kwargs.get(name) is not None:
             raise ValueError(
-                f'attn_implementation="masked_attn" does not support {name}; '
+                f'attn_implementation="{NAME}" does not support {name}; '
                 'use attn_implementation="eager" for this model'
             )
+    for name in PACKED:
+        if kwargs.get(name) is not None:
+            raise ValueError(
+                f'attn_implementation="{NAME}" does not support {name} (packed sequences would see '
+                "each other): give each sequence a row of a padded batch, or use "
+                "masked_attn.packed_attention"
+            )
+
+
+def _refuse_restarts(positions: Tensor | None) -> None:
+    """Packed sequences without a mask: transformers sees them only where there is no cache."""
+    if positions is None or positions.ndim != 2 or not on_host(positions):
+        return
+    if bool(((positions[:, 1:] == 0) & (positions[:, :-1] > 0)).any()):
+        raise ValueError(
+            f'attn_implementation="{NAME}" got position_ids that start again (packed sequences) '
+            "together with a cache, where they would see each other: pass use_cache=False"
+        )
 
 
 def _attentions_are_collected() -> bool:

@@ -15,19 +15,17 @@ from typing import Any
 import torch
 from transformers.models.gpt2.modeling_gpt2 import GPT2Model
 
-__all__ = ["OURS", "THEIRS", "cache_of", "name_in", "named_by_us", "ours", "theirs"]
+__all__ = ["NAMES", "OURS", "THEIRS", "cache_of", "named_by_us", "ours", "theirs"]
 
-OURS = "past_key_values"
-_NEWER = "cache"
+NAMES = OURS, _NEWER = "past_key_values", "cache"
 
 
-def name_in(function: Callable[..., Any]) -> str:
-    """What ``function`` calls the cache; the old name where it has neither."""
-    parameters = inspect.signature(function).parameters
+def _name() -> str:
+    parameters = inspect.signature(GPT2Model.forward).parameters
     return _NEWER if _NEWER in parameters and OURS not in parameters else OURS
 
 
-THEIRS = name_in(GPT2Model.forward)
+THEIRS = _name()
 
 
 def ours(arguments: dict[str, Any], function: str) -> dict[str, Any]:

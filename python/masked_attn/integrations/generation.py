@@ -5,18 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor
-from transformers import GenerationMixin, PreTrainedModel
+from transformers import PreTrainedModel
 
 from .cache import KVCache
 from .cache_argument import THEIRS
 from .finding import gpt2_inside
 from .forward import patch_of
+from .gpt2_interface import PREPARE
 from .override import Override
-from .versions import require_parameters
 
 __all__ = ["PREPARE", "PatchedCachePreparation"]
-
-PREPARE = "_prepare_cache_for_generation"
 
 
 class PatchedCachePreparation(Override[PreTrainedModel]):
@@ -67,7 +65,3 @@ def _require_tokens(mask: Any, generation_config: Any, config: Any) -> None:
         raise ValueError(
             f"generate: row {empty[0] // copies} of attention_mask has no token, only padding"
         )
-
-
-_PREPARED = ("generation_config", "model_kwargs", "generation_mode", "max_cache_length")
-require_parameters(getattr(GenerationMixin, PREPARE), _PREPARED, PREPARE)

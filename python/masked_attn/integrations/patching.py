@@ -18,12 +18,12 @@ from transformers.models.gpt2.modeling_gpt2 import GPT2Attention, GPT2Model
 
 from .. import _library
 from .activation import fuse_activations, restore_activations
-from .cache_argument import THEIRS
 from .fast_linear import fuse_linears, restore_head, restore_linears
 from .finding import generators_inside, gpt2_inside
 from .forward import CLASSES, PatchedForward, patch_of, require_our_layers
 from .generation import PREPARE, PatchedCachePreparation
 from .gpt2 import MaskedGPT2Attention
+from .gpt2_interface import require_attention, require_gpt2
 from .instance_forward import (
     forward_slot,
     hand_over_forward,
@@ -36,7 +36,6 @@ from .neighbours import (
     require_own_block,
     require_own_model,
 )
-from .versions import require_parameters
 
 __all__ = ["patch", "patched", "paths", "unpatch"]
 
@@ -80,7 +79,8 @@ def patch(
             attention was replaced by others.
         ValueError: several GPT-2 models inside: patch each of them; or ``cache_dtype`` is no dtype
             of floats that the operators know.
-        RuntimeError: the model was changed by others since it was patched.
+        RuntimeError: the model was changed by others since it was patched; or the GPT-2 of the
+            installed transformers is not one that is known here.
 
     Example:
         >>> from transformers import GPT2Config, GPT2LMHeadModel
@@ -88,6 +88,7 @@ def patch(
         >>> patch(model) is model
         True
     """
+    require_gpt2()
     levels = Levels(
         fused=fused,
         padding_free=padding_free,
@@ -192,6 +193,8 @@ def _replace_attention(transformer: GPT2Model, levels: Levels) -> PatchedForward
     require_own_model(transformer)
     for number, layer in enumerate(transformer.h):
         require_own_block(layer, number)
+        for name, attention in attentions_of(layer).items():
+            require_attention(attention, f"{name} of GPT2Block")
     originals = [(block, attentions_of(block)) for block in transformer.h]
     for block, modules in originals:
         for name, original in modules.items():
@@ -218,7 +221,3 @@ def _unpatch_cache_preparation(model: PreTrainedModel) -> None:
     prepare = model.__dict__.get(PREPARE)
     if isinstance(prepare, PatchedCachePreparation):
         restore_attribute(model, PREPARE, prepare.previous)
-
-
-_LAYER = ("hidden_states", THEIRS, "attention_mask", "encoder_hidden_states")
-require_parameters(GPT2Attention.forward, _LAYER, "GPT2Attention.forward")

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers.cache_utils import Cache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.gpt2.modeling_gpt2 import GPT2Model
@@ -151,6 +152,9 @@ def _refuse_what_only_stock_knows(model: GPT2Model, arguments: dict[str, Any]) -
     implementation = model.config._attn_implementation
     if not _is_known(implementation):
         raise LeftToStock(f"attention implementation {implementation}")
+    cache = arguments.get("past_key_values")
+    if cache is not None and not isinstance(cache, Cache):  # a paged one is not
+        raise LeftToStock(f"the cache is a {type(cache).__name__}")
     for name in STOCK_KEYWORDS:
         if arguments.get(name) is not None:
             raise LeftToStock(f"{name} was given")

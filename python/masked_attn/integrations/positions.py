@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers.cache_utils import Cache
 
 from .static_cache import is_static, self_attention_cache
 from .visibility import on_host
@@ -37,6 +38,8 @@ def count_real_tokens(arguments: dict[str, Any]) -> Tensor | None:
         return given
     batch, queries = size
     cache = self_attention_cache(arguments.get("past_key_values"))
+    if cache is not None and not isinstance(cache, Cache):  # a paged one is not
+        return None
     filled = 0 if cache is None else cache.get_seq_length()
     if isinstance(filled, Tensor) and on_host(filled):
         filled = int(filled)

@@ -5,11 +5,22 @@ from __future__ import annotations
 import importlib.metadata
 import inspect
 from collections.abc import Callable, Iterable
+from typing import Any, NoReturn
 
-__all__ = ["TESTED", "check_version", "require_parameters"]
+__all__ = [
+    "COMMAND",
+    "TESTED",
+    "changed",
+    "check_version",
+    "is_tested",
+    "refusal",
+    "require_parameters",
+]
 
-OLDEST = (5, 4, 0)
-TESTED = ("5.4.0", "5.16.1", "5.23.0")
+# `make test-transformers` runs the tests with each; the newest also caps the extras of the package.
+TESTED = ("5.4.0", "5.16.1", "5.23.0", "5.24.0")
+COMMAND = f'pip install "transformers=={TESTED[-1]}"'
+_HELP = f"masked_attn is tested with transformers {', '.join(TESTED)}: {COMMAND}"
 
 
 def check_version(version: str | None = None) -> None:
@@ -19,35 +30,65 @@ def check_version(version: str | None = None) -> None:
         version: version to judge; ``None`` means the installed one (read without importing it).
 
     Raises:
-        ImportError: transformers is missing or older than 5.4.0.
+        ImportError: transformers is missing or older than the oldest that is tested.
     """
     if version is None:
         try:
             version = importlib.metadata.version("transformers")
         except importlib.metadata.PackageNotFoundError:
-            raise ImportError(
-                'masked_attn.integrations needs transformers: pip install "transformers>=5.4"'
-            ) from None
-    if _numbers(version) < OLDEST:
+            raise ImportError(f"masked_attn.integrations needs transformers: {COMMAND}") from None
+    if _numbers(version) < _numbers(TESTED[0]):
         raise ImportError(
-            f"masked_attn.integrations needs transformers >= 5.4.0 and found {version}; "
-            f'tested with {", ".join(TESTED)}: pip install "transformers>=5.4"'
+            f"masked_attn.integrations needs transformers >= {TESTED[0]} and found {version}; "
+            + _HELP
         )
+
+
+def is_tested(version: str) -> bool:
+    """Whether the tests ran with this version, or one that differs in its last number only.
+
+    Example:
+        >>> is_tested("5.16.3"), is_tested("5.17.0")
+        (True, False)
+    """
+    return _numbers(version)[:2] in {_numbers(tested)[:2] for tested in TESTED}
 
 
 def require_parameters(function: Callable[..., object], names: Iterable[str], what: str) -> None:
     """Refuse a transformers whose ``function`` no longer takes the parameters that we rely on.
 
     Raises:
-        RuntimeError: a parameter is missing; the message names it and the tested versions.
+        RuntimeError: a parameter is missing; the message names it and the tested versions, and ends
+            with the command that installs the newest of them.
     """
     parameters = inspect.signature(function).parameters
     missing = [name for name in names if name not in parameters]
     if missing:
-        raise RuntimeError(
-            f"{what} of the installed transformers has no parameter {', '.join(missing)}; "
-            f"masked_attn is tested with transformers {', '.join(TESTED)}"
-        )
+        raise changed(f"{what} has no parameter {', '.join(missing)}")
+
+
+def changed(how: str) -> RuntimeError:
+    """The error about a transformers that is not as we know it: ``how`` says in what."""
+    version = importlib.metadata.version("transformers")
+    return RuntimeError(f"{how} in transformers {version}; {_HELP}")
+
+
+def refusal(name: str, error: Exception) -> Callable[..., NoReturn]:
+    """Stands in for what could not be imported: whoever calls it is told why.
+
+    Args:
+        name: of the function or class.
+        error: what its import raised.
+    """
+
+    def refuse(*args: Any, **kwargs: Any) -> NoReturn:
+        if str(error).endswith(COMMAND):
+            raise RuntimeError(str(error)) from error
+        reason = f"{type(error).__name__}: {error}"
+        raise changed(f"masked_attn.{name} does not work ({reason})") from error
+
+    refuse.__name__ = refuse.__qualname__ = name
+    return refuse
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -90,7 +91,9 @@ class Visibility:
         queries = query.shape[2]
         aligned = not self.causal or queries in (1, self.keys)
         if self.attn_mask is not None:
-            return self.attn_mask
+            if self.attn_mask.dtype == torch.bool:
+                return self.attn_mask
+            return self.attn_mask.masked_fill(_is_masked(self.attn_mask), -math.inf)
         if self.key_mask is None and self.window is None and aligned:
             return None
         shape = (query.shape[0], 1, queries, self.keys)
@@ -141,8 +144,22 @@ def textbook_attention(
         scores = query @ key.transpose(-1, -2)
     mask = seen.additive(query)
     if wants_grad(scores, mask):
-        weights = torch.softmax(scores * scale + mask, dim=-1)
+        weights = _softmax_with_gradient(scores * scale, mask)
     else:
         weights = masked_softmax(scores, attn_mask=mask, scale=scale)
     weights = torch.nn.functional.dropout(weights.to(value.dtype), p=dropout)
     return weights @ value, weights
+
+
+def _is_masked(mask: Tensor) -> Tensor:
+    """Where an additive mask says "not seen": the rule of the operators."""
+    return mask <= 0.5 * torch.finfo(mask.dtype).min
+
+
+def _softmax_with_gradient(scores: Tensor, mask: Tensor) -> Tensor:
+    """``masked_softmax`` as torch can differentiate it: a row that sees nothing is 0, not NaN."""
+    masked = _is_masked(mask)
+    scores = (scores + mask).masked_fill(masked, -math.inf)
+    empty = masked.all(dim=-1, keepdim=True)
+    weights = torch.softmax(scores.masked_fill(empty, 0.0), dim=-1)
+    return weights.masked_fill(empty, 0.0)

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
+from transformers import GPT2Config, GPT2LMHeadModel, GPT2Model, PreTrainedModel
 
 VOCAB = 101
 # Levels of ``patch`` without which everything but attention has the bits of stock code.
 STOCK_PARTS = {"fuse_activation": False, "fast_linear": False}
 PAD = 0
+# What the installed transformers calls the cache of GPT-2, in arguments and in what it returns.
+CACHE = "cache" if "cache" in inspect.signature(GPT2Model.forward).parameters else "past_key_values"
+
+
+def peft_knows_the_cache() -> bool:
+    """Whether PEFT finds the cache in what ``generate`` of this transformers hands it.
+
+    One that is older looks for the old name, and adds its virtual tokens anew in every step.
+    """
+    from peft import PeftModelForCausalLM
+
+    return f'"{CACHE}"' in inspect.getsource(PeftModelForCausalLM.prepare_inputs_for_generation)
 
 
 def fill(model: nn.Module, seed: int, std: float) -> None:

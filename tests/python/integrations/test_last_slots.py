@@ -7,7 +7,7 @@ import torch
 
 pytest.importorskip("transformers")
 
-from integrations.models import VOCAB, fill, gpt2, positions_of, prompts
+from integrations.models import CACHE, VOCAB, fill, gpt2, positions_of, prompts
 from integrations.test_padding_free import CACHES, counts, tokens_seen
 from transformers import (
     GPT2DoubleHeadsModel,
@@ -111,7 +111,7 @@ def loop(model, ids, mask, *, cache, positions, steps=5):
         if positions:
             inputs["position_ids"] = positions_of(mask)[:, -given.shape[1] :]
         if cache is not None:
-            inputs["past_key_values"] = cache
+            inputs[CACHE] = cache
         with torch.no_grad():
             logits = model(given, **inputs).logits[:, -1]
         seen.append(logits)
@@ -153,7 +153,7 @@ def test_66_a_second_prompt_padded_on_the_right(cache):
     whole, results = torch.cat([HOLES, more], dim=1), []
     for model in both():
         past = CACHES[cache](model.config)
-        use = {"past_key_values": past, "use_cache": past is not None}
+        use = {CACHE: past, "use_cache": past is not None}
         given = (IDS, HOLES), (more_ids, whole)
         if past is None:
             given = ((torch.cat([IDS, more_ids], dim=1), whole),)
@@ -249,7 +249,7 @@ def test_66_random_masks(seed):
             if half:
                 cache, parts = CACHES["kv-cache"](None), []
                 for part in (slice(0, tokens // 2), slice(tokens // 2, tokens)):
-                    seen = {"attention_mask": mask[:, : part.stop], "past_key_values": cache}
+                    seen = {"attention_mask": mask[:, : part.stop], CACHE: cache}
                     positions = given["position_ids"][:, part]
                     parts.append(model(ids[:, part], position_ids=positions, **seen).logits)
                 ours = torch.cat(parts, dim=1)

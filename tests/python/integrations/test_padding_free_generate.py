@@ -9,7 +9,7 @@ import torch
 
 pytest.importorskip("transformers")
 
-from integrations.models import VOCAB, generate, gpt2, positions_of, prompts
+from integrations.models import CACHE, VOCAB, generate, gpt2, positions_of, prompts
 from integrations.test_padding_free import tokens_seen
 from integrations.tokens import assert_same_tokens
 from transformers import (
@@ -152,11 +152,10 @@ class Outer(PreTrainedModel, GenerationMixin):
         input_ids=None,
         attention_mask=None,
         position_ids=None,
-        past_key_values=None,
         use_cache=None,
-        **ignored,
+        **more,
     ):
-        inputs = {"position_ids": position_ids, "past_key_values": past_key_values}
+        inputs = {"position_ids": position_ids, CACHE: more.get(CACHE)}
         return self.language(
             input_ids, attention_mask=attention_mask, use_cache=use_cache, **inputs
         )

@@ -10,7 +10,7 @@ import torch
 pytest.importorskip("transformers")
 
 from integrations.heads import CHOICES
-from integrations.models import gpt2, positions_of, prompts
+from integrations.models import CACHE, gpt2, positions_of, prompts
 from integrations.test_padding_free import CACHES, counts
 from transformers import GPT2DoubleHeadsModel, GPT2Model
 
@@ -62,11 +62,11 @@ def test_a_prompt_in_two_parts(mask, cache, padding_free):
         past = CACHES[cache](model.config)
         if past is None:
             return
-        first = model(IDS[:, :6], attention_mask=mask[:, :6], past_key_values=past).logits
+        first = model(IDS[:, :6], attention_mask=mask[:, :6], **{CACHE: past}).logits
         # The mask of a static cache may speak of all its slots, also of those to come.
         spare = 9 if cache == "static" else 0
         wide = torch.nn.functional.pad(mask, (0, spare), value=1)
-        second = model(IDS[:, 6:], attention_mask=wide, past_key_values=past).logits
+        second = model(IDS[:, 6:], attention_mask=wide, **{CACHE: past}).logits
     close(torch.cat([first, second], dim=1)[real], expected[real])
 
 

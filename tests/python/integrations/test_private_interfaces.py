@@ -13,7 +13,7 @@ import torch
 
 pytest.importorskip("transformers")
 
-from integrations.models import generate, gpt2, prompts
+from integrations.models import CACHE, generate, gpt2, peft_knows_the_cache, prompts
 from support.private_interfaces import guard
 from transformers import (
     AttentionInterface,
@@ -84,7 +84,7 @@ def test_attention_is_called_by_keywords():
     for attention in (model.transformer.h[0].attn, model.transformer.h[0].crossattention):
         args, kwargs = seen_by(attention, run)
         assert len(args) == 1
-        assert {"past_key_values", "attention_mask"} <= kwargs.keys()
+        assert {CACHE, "attention_mask"} <= kwargs.keys()
     assert {"encoder_hidden_states", "encoder_attention_mask"} <= kwargs.keys()
     out = model.transformer.h[0].attn(torch.ones(1, 2, 32))
     assert isinstance(out, tuple) and len(out) == 2
@@ -108,7 +108,7 @@ def test_attributes_of_the_model():
     assert all(type(block) is GPT2Block for block in transformer.h)
     assert transformer.gradient_checkpointing is False
     names = list(inspect.signature(GPT2Model.forward).parameters)[1:4]
-    assert names == ["input_ids", "past_key_values", "attention_mask"]
+    assert names == ["input_ids", CACHE, "attention_mask"]
 
 
 @guard
@@ -245,7 +245,7 @@ def test_layers_of_a_cache():
     assert layer.get_mask_sizes(2) == (5, 0)
     fresh = DynamicLayer()
     fresh.lazy_initialization(KEYS, KEYS)
-    assert fresh.is_initialized and (fresh.dtype, fresh.device) == (KEYS.dtype, KEYS.device)
+    assert fresh.is_initialized and fresh.device == KEYS.device
 
 
 @guard
@@ -313,6 +313,8 @@ def test_hooks_of_accelerate():
 @guard
 def test_peft_asks_a_cache_for_its_limit():
     peft = pytest.importorskip("peft")
+    if not peft_knows_the_cache():
+        pytest.skip("this PEFT does not know what this transformers calls the cache")
     asked = []
 
     class Asked(Cache):

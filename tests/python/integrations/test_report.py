@@ -167,9 +167,9 @@ def test_stock_code_says_why_and_warns_once():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model(ids)
-    with pytest.warns(UserWarning, match="cache was given"):
-        forward(model, length=9, cache=object())
-    assert "stock: cache was given" in str(report(model))
+    with pytest.warns(UserWarning, match="s_aux was given"):
+        forward(model, length=9, s_aux=object())
+    assert "stock: s_aux was given" in str(report(model))
 
 
 def test_a_cache_that_hides_its_memory_is_not_measured():

@@ -1,0 +1,83 @@
+"""Sequences packed into one row: refused by name where they would see each other."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+pytest.importorskip("transformers")
+
+from integrations.models import PAD, VOCAB, fill
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from masked_attn.integrations import attention_interface
+
+pytestmark = pytest.mark.integration
+
+LENGTHS = [4, 6, 3]
+PACKED = {
+    "cu_seq_lens_q": torch.tensor([0, 4, 10, 13], dtype=torch.int32),
+    "cu_seq_lens_k": torch.tensor([0, 4, 10, 13], dtype=torch.int32),
+    "max_length_q": 6,
+    "max_length_k": 6,
+}
+
+
+def llama(implementation: str) -> LlamaForCausalLM:
+    config = LlamaConfig(
+        vocab_size=VOCAB,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        pad_token_id=PAD,
+    )
+    config._attn_implementation = implementation
+    model = LlamaForCausalLM(config).eval()
+    fill(model, seed=1, std=0.3)
+    return model
+
+
+def packed_row() -> tuple[torch.Tensor, torch.Tensor]:
+    ids = torch.randint(1, VOCAB, (1, sum(LENGTHS)), generator=torch.Generator().manual_seed(2))
+    return ids, torch.cat([torch.arange(n) for n in LENGTHS])[None]
+
+
+@pytest.mark.parametrize("name", [*PACKED, "sinks", "indices", "block_indices"])
+def test_61_keywords_that_change_what_is_seen_are_refused(name):
+    q = torch.randn(1, 2, 3, 4)
+    extra = {name: PACKED.get(name, torch.ones(2))}
+    with pytest.raises(ValueError, match=f"does not support {name}"):
+        attention_interface.attention_forward(torch.nn.Module(), q, q, q, None, **extra)
+
+
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_61_packed_keywords_through_a_model(use_cache):
+    ids, positions = packed_row()
+    with pytest.raises(ValueError, match="does not support cu_seq_lens_q.*see each other"):
+        llama("masked_attn")(ids, position_ids=positions, use_cache=use_cache, **PACKED)
+
+
+def test_61_positions_that_restart_beside_a_cache_are_refused():
+    ids, positions = packed_row()
+    with pytest.raises(ValueError, match="position_ids that start again.*use_cache=False"):
+        llama("masked_attn")(ids, position_ids=positions)
+
+
+def test_61_positions_that_restart_without_a_cache_are_honoured():
+    ids, positions = packed_row()
+    with torch.no_grad():
+        ours = llama("masked_attn")(ids, position_ids=positions, use_cache=False).logits
+        alone = torch.cat([llama("eager")(x).logits for x in ids.split(LENGTHS, dim=1)], dim=1)
+    torch.testing.assert_close(ours, alone, atol=2e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("start", [0, 5])
+def test_61_ordinary_positions_pass(start):
+    ids, _ = packed_row()
+    positions = torch.arange(start, start + ids.shape[1])[None]
+    with torch.no_grad():
+        ours = llama("masked_attn")(ids, position_ids=positions).logits
+        stock = llama("eager")(ids, position_ids=positions).logits
+    torch.testing.assert_close(ours, stock, atol=2e-4, rtol=1e-4)
