@@ -130,11 +130,11 @@ def test_a_step_leaves_the_last_prompt():
     model = patch(gpt2())
     forward(model, length=9, padding=4, use_cache=False)
     assert report(model)["prompt"] is None and "padding-free" in str(report(model))
-    with pytest.warns(UserWarning, match="cache was given"):
-        forward(model, length=9, cache=object())
+    with pytest.warns(UserWarning, match="sliding_window was given"):
+        forward(model, length=9, sliding_window=5)
     forward(model, length=1)
-    assert report(model)["prompt"]["layers"][0]["why"] == "cache was given"
-    assert "stock: cache was given" in str(report(model))
+    assert report(model)["prompt"]["layers"][0]["why"] == "sliding_window was given"
+    assert "stock: sliding_window was given" in str(report(model))
 
 
 def test_it_is_a_dict_for_machines():
