@@ -40,9 +40,18 @@ def what_ran(model: Any, patched: bool) -> str:
     """One phrase: which attention the last run used, and in which layers."""
     if not patched:
         return f"stock transformers, {model.config._attn_implementation}"
-    from masked_attn.integrations import patching
+    facts = masked_attn.report(model)
+    prompt = facts.get("prompt")
+    if prompt is None:
+        return f"masked_attn, {_pass(facts)}"
+    return f"masked_attn, prompt {_pass(prompt)}, steps {_pass(facts)}"
 
-    return "masked_attn, " + summarize(patching.paths(model))
+
+def _pass(facts: Mapping[str, Any]) -> str:
+    """What ``report`` says of one forward, in a phrase."""
+    layers = enumerate(facts.get("layers", ()))
+    text = summarize({number: layer["operator"] or layer["path"] for number, layer in layers})
+    return f"{text} without pads" if facts.get("padding_free") else text
 
 
 def summarize(paths: Mapping[int, str]) -> str:

@@ -8,7 +8,7 @@ from torch import nn
 from transformers import GenerationMixin, GPT2Config
 from transformers.models.gpt2.modeling_gpt2 import GPT2Model
 
-__all__ = ["generators_inside", "gpt2_inside", "has_other_generators"]
+__all__ = ["generators_inside", "gpt2_inside"]
 
 
 def gpt2_inside(model: Any) -> GPT2Model:
@@ -46,9 +46,3 @@ def generators_inside(model: nn.Module) -> list[Any]:
         if isinstance(module, GenerationMixin)
         and isinstance(getattr(module, "config", None), GPT2Config)
     ]
-
-
-def has_other_generators(model: nn.Module) -> bool:
-    """Whether a module in ``model`` generates by ways of its own, which tell nobody."""
-    ours = generators_inside(model)
-    return any(isinstance(m, GenerationMixin) and m not in ours for m in model.modules())

@@ -6,7 +6,6 @@ import inspect
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
-from weakref import ReferenceType, ref
 
 import torch
 from transformers.models.gpt2.modeling_gpt2 import GPT2Attention, GPT2Block, GPT2Model
@@ -20,7 +19,7 @@ from .levels import Levels
 from .neighbours import attentions_of, blocks_of
 from .packed_pass import run_packed
 from .plan import STOCK, AttentionPlan, LeftToStock, make_plan
-from .positions import count_real_tokens
+from .positions import count_real_tokens, pads_would_count
 from .visibility import on_host
 
 __all__ = ["CLASSES", "PatchedForward", "patch_of", "require_our_layers"]
@@ -48,9 +47,8 @@ class PatchedForward(ForwardOverride[GPT2Model]):
         super().__init__(model, previous)
         self.originals = originals
         self.levels = levels
-        self.generations: list[ReferenceType[Any]] = []
-        self.is_told = False  # every `generate` around this model tells
         self.last: LastRun | None = None
+        self.prompt: LastRun | None = None  # the last of several tokens
         self.warned: set[str] = set()
         parameters = inspect.signature(GPT2Model.forward).parameters.values()
         names = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD][1:]
@@ -58,7 +56,7 @@ class PatchedForward(ForwardOverride[GPT2Model]):
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles take the patch with them, not the memory of its last run."""
-        return {**super().__getstate__(), "last": None, "warned": set(), "generations": []}
+        return {**super().__getstate__(), "last": None, "prompt": None, "warned": set()}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         named = dict(zip(self.names, args, strict=False))
@@ -68,20 +66,14 @@ class PatchedForward(ForwardOverride[GPT2Model]):
         arguments = {**named, **kwargs}
         if self.levels.positions_from_mask:
             arguments["position_ids"] = count_real_tokens(arguments)
+        else:
+            self._warn_of_positions(arguments)
         plan = self._plan(arguments)
         if plan is None:
             return self._stock(**arguments)
         require_our_layers(self.model)
         self._warn_of_padding(arguments)
         return self._run(plan, arguments)
-
-    def generate_begins(self, generation_config: Any) -> None:
-        """``generate`` has made a config of its own, which lives as long as it runs."""
-        # One append, and one removal when it is gone: threads do not lose each other's.
-        self.generations.append(ref(generation_config, self.generations.remove))
-
-    def _generates(self) -> bool:
-        return any(running() is not None for running in tuple(self.generations))
 
     def paths(self) -> dict[int, str]:
         """Number of the layer to the path that it took last."""
@@ -93,17 +85,14 @@ class PatchedForward(ForwardOverride[GPT2Model]):
 
     def _plan(self, arguments: dict[str, Any]) -> AttentionPlan | None:
         try:
-            generates = not self.is_told or self._generates()
-            return make_plan(
-                self.model, arguments, self.levels, generates=generates, previous=self.previous
-            )
+            return make_plan(self.model, arguments, self.levels, previous=self.previous)
         except LeftToStock as reason:
-            self.last = LastRun.left_to_stock(arguments, str(reason), reason.pads)
+            self._remember(LastRun.left_to_stock(arguments, str(reason), reason.pads))
             self._warn_of_stock(str(reason))
             return None
 
     def _run(self, plan: AttentionPlan, arguments: dict[str, Any]) -> Any:
-        last = self.last = LastRun.planned(arguments, plan)
+        last = self._remember(LastRun.planned(arguments, plan))
         # A 4-D mask is passed on untouched, so no layer and no mask function expands anything.
         arguments["attention_mask"] = torch.empty(0, 0, 0, 0)
         if plan.encoder is not None:
@@ -118,6 +107,12 @@ class PatchedForward(ForwardOverride[GPT2Model]):
             self._warn_of_stock(reason)
         return out
 
+    def _remember(self, run: LastRun) -> LastRun:
+        self.last = run
+        if run.queries != 1:
+            self.prompt = run
+        return run
+
     def _stock(self, *args: Any, **kwargs: Any) -> Any:
         with cross_attention_follows(kwargs.get("masked_attn_plan"), self.model):
             return self.beneath("forward")(*args, **theirs(kwargs))
@@ -129,6 +124,17 @@ class PatchedForward(ForwardOverride[GPT2Model]):
             return
         self.warned.add(kind)
         warnings.warn(f"masked_attn: stock attention runs: {reason}", stacklevel=5)
+
+    def _warn_of_positions(self, arguments: dict[str, Any]) -> None:
+        """Once: the same text then has another result in another batch."""
+        if "positions" in self.warned or not pads_would_count(arguments):
+            return
+        self.warned.add("positions")
+        warnings.warn(
+            "masked_attn: without position_ids the pads before a token are counted, so what a row "
+            "gives depends on its padding; patch with positions_from_mask=True to count tokens",
+            stacklevel=5,
+        )
 
     def _warn_of_padding(self, arguments: dict[str, Any]) -> None:
         """Without a mask stock code looks for pad tokens at every step: the prompt is enough.

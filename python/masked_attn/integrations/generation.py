@@ -31,8 +31,6 @@ class PatchedCachePreparation(Override[PreTrainedModel]):
         model = self.model
         _require_tokens(model_kwargs.get("attention_mask"), generation_config, model.config)
         forward = patch_of(gpt2_inside(model))
-        if forward is not None:
-            forward.generate_begins(generation_config)
         config = model.config
         stock = (
             model_kwargs.get(THEIRS) is not None

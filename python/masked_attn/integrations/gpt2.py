@@ -116,12 +116,12 @@ class MaskedGPT2Attention(GPT2Attention):
         past_key_values: Cache | None,
         plan: AttentionPlan,
     ) -> tuple[Tensor, Tensor | None]:
-        """``_attend`` for ``[1, heads, real tokens, head_dim]``: the rows lie back to back."""
+        """``_attend`` for ``[1, heads, kept tokens, head_dim]``: the rows lie back to back."""
         assert plan.packing is not None
         packing, cache = plan.packing.on(query.device), self_attention_cache(past_key_values)
         query, key, value = (states[0].transpose(0, 1) for states in (query, key, value))
         drops = self.training and self.attn_dropout.p > 0.0
-        if packing.filled or plan.static or wants_grad(query) or drops:
+        if packing.filled or packing.has_pads or plan.static or wants_grad(query) or drops:
             query, key, value = (packing.unpack_heads(states) for states in (query, key, value))
             out, weights = self._attend(query, key, value, past_key_values, plan)
             return packing.pack_heads(out).transpose(0, 1)[None], weights

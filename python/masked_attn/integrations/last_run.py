@@ -1,4 +1,4 @@
-"""What is kept of the last forward of a patched model, for ``report`` and ``paths``."""
+"""What is kept of the last forwards of a patched model, for ``report`` and ``paths``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["LastRun"]
 
 @dataclass
 class LastRun:
-    """One forward. It holds no cache, and of the masks only the key mask, until the next forward.
+    """One forward. It holds no cache, and of the masks only the key mask.
 
     Attributes:
         why: the reason for stock code in every layer; None when there was a plan.
@@ -30,7 +30,7 @@ class LastRun:
         paths: number of the layer to the path that it took.
         cross_paths: the same for cross attention.
         reasons: why a layer ran stock code although there was a plan.
-        padding_free: the blocks ran on real tokens only.
+        padding_free: the blocks ran without the pads that nobody reads.
         pads: why they did not, see ``AttentionPlan``.
         countable: the tiles can be counted: by key mask and causality alone, on the CPU.
         key_mask: bool ``[batch, keys]`` of a countable forward.

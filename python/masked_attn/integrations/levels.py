@@ -19,7 +19,7 @@ class Levels:
     padding_free: bool = True
     fuse_activation: bool = True
     fast_linear: bool = True
-    positions_from_mask: bool = False
+    positions_from_mask: bool = True
     cache_dtype: torch.dtype | None = None
 
     def __post_init__(self) -> None:

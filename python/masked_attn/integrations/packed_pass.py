@@ -1,7 +1,7 @@
-"""One forward of a GPT-2 on its real tokens only: pads are dropped before the embedding.
+"""One forward of a GPT-2 without its pads, which are dropped before the embedding.
 
-The blocks run unchanged on ``[1, real tokens, embed]``; what they return gets its pads back, as
-zeros, so callers see the shapes of the padded batch.
+The blocks run unchanged on ``[1, kept tokens, embed]``; what they return gets its pads back, as
+zeros, so callers see the shapes of the padded batch. Pads whose result is read are kept.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def packing_of(
     seen: Visibility,
     *,
     queries: int,
+    ids: Tensor | None,
     cache: Any,
-    generates: bool,
     previous: Any,
 ) -> tuple[Packing | None, str | None]:
     """How to leave out the pads of a forward: None where there are none, or they must stay.
@@ -38,8 +38,8 @@ def packing_of(
         model: the model.
         seen: the masks.
         queries: tokens of each row.
+        ids: the caller's ``input_ids``, or None.
         cache: what the caller gave as ``past_key_values``.
-        generates: the caller goes on after the last token of each row, whether that is real or not.
         previous: see ``shape_reader``.
 
     Returns:
@@ -49,15 +49,11 @@ def packing_of(
     if mask is None or queries == 1 or not seen.causal or not _values_can_be_read(mask):
         return None, None
     filled = 0 if cache is None else int(cache.get_seq_length())
-    so_far = _read(mask[:, : filled + queries])
-    packing = None if so_far is None else make_packing(so_far[:, filled:], filled)
-    if so_far is None or packing is None:
+    classified = _last_tokens(ids, queries, model.config.pad_token_id, mask)
+    values = _read(mask[:, : filled + queries], classified)
+    packing = None if values is None else make_packing(*values, filled)
+    if packing is None:
         return None, None
-    # There a padded row goes on after its pads: what is computed for them counts. A row that has
-    # no token so far is none of those: the rest of its prompt is still to come.
-    goes_on = so_far[:, -1] | ~so_far.any(-1)
-    if generates and not bool(goes_on.all()):
-        return None, "a row may be continued after its pads"
     reader = shape_reader(model, previous)
     return (packing.on(mask.device), None) if reader is None else (None, reader)
 
@@ -69,11 +65,23 @@ def _values_can_be_read(tensor: Tensor) -> bool:
     return not (tensor.is_cuda and torch.cuda.is_current_stream_capturing())
 
 
-def _read(mask: Tensor) -> Tensor | None:
-    """``mask`` on the CPU; None where it hides nothing, or has no values."""
-    host = mask.cpu()
+def _last_tokens(ids: Tensor | None, queries: int, pad: int | None, mask: Tensor) -> Tensor:
+    """The slot of each row that ``GPT2ForSequenceClassification`` reads: bool ``[batch, queries]``.
+
+    It looks at ids, not at the mask.
+    """
+    slots = torch.arange(queries, device=mask.device)
+    if ids is None or pad is None:
+        return (slots == queries - 1).expand(mask.shape[0], queries)
+    return slots == (slots * (ids.reshape(-1, queries) != pad)).argmax(-1, keepdim=True)
+
+
+def _read(mask: Tensor, slots: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Both on the CPU, by one wait; None where ``mask`` hides nothing, or has no values."""
+    both = torch.cat([mask, slots], dim=1).cpu()
+    host = both[:, : mask.shape[1]]
     try:
-        return None if bool(host.all()) else host
+        return None if bool(host.all()) else (host, both[:, mask.shape[1] :])
     except RuntimeError:  # torch.func.vmap, FakeTensorMode and make_fx refuse to tell a value
         return None
 
@@ -81,12 +89,12 @@ def _read(mask: Tensor) -> Tensor | None:
 def run_packed(
     forward: Callable[..., Any], arguments: dict[str, Any], packing: Packing, config: Any
 ) -> Any:
-    """Run ``forward`` on the real tokens of ``arguments``.
+    """Run ``forward`` on the kept tokens of ``arguments``.
 
     Args:
         forward: of the ``GPT2Model``, with its plan.
         arguments: of the padded forward, by name.
-        packing: where the real tokens are.
+        packing: where the kept tokens are.
         config: of the model.
 
     Returns:

@@ -19,7 +19,7 @@ from transformers.models.gpt2.modeling_gpt2 import GPT2Attention, GPT2Model
 from .. import _library
 from .activation import fuse_activations, restore_activations
 from .fast_linear import fuse_linears, restore_head, restore_linears
-from .finding import generators_inside, gpt2_inside, has_other_generators
+from .finding import generators_inside, gpt2_inside
 from .forward import CLASSES, PatchedForward, patch_of, require_our_layers
 from .generation import PREPARE, PatchedCachePreparation
 from .gpt2 import MaskedGPT2Attention
@@ -49,7 +49,7 @@ def patch(
     padding_free: bool = True,
     fuse_activation: bool = True,
     fast_linear: bool = True,
-    positions_from_mask: bool = False,
+    positions_from_mask: bool = True,
     cache_dtype: torch.dtype | None = None,
 ) -> Model:
     """Run one Hugging Face GPT-2 on the operators of masked_attn, without work for pads.
@@ -59,13 +59,14 @@ def patch(
             DDP, a compiled model, an encoder-decoder, ...).
         fused: False runs attention step by step (scores, expanded mask, softmax, product), for
             teaching and comparison.
-        padding_free: run prompts on their real tokens only. Hidden states and logits at pads are
-            then those of zeros.
+        padding_free: run prompts without the pads that nobody reads. Hidden states and logits at
+            those are then those of zeros.
         fuse_activation: compute ``gelu_new`` in one pass.
         fast_linear: on a CPU, linear layers with up to 32 rows (a token step) read their weights at
             the speed of memory, where no gradient is needed.
-        positions_from_mask: where the caller gives a mask and no ``position_ids``, count real
-            tokens only, as ``generate`` does; stock code counts pads too.
+        positions_from_mask: where the caller gives a mask and no ``position_ids``, real tokens
+            count real tokens, as in ``generate``. False counts pads too, as stock code does; a row
+            that is padded on the left then depends on its padding.
         cache_dtype: storage of the ``KVCache`` that ``generate`` gets, ``torch.float16`` or
             ``torch.bfloat16`` beside a float32 model: half the memory, and other numerics. None
             means the model's.
@@ -102,11 +103,6 @@ def patch(
         forward = _replace_attention(transformer, levels)
     require_our_layers(transformer)
     _apply(levels, model, forward)
-    # Neither from the inside nor from afar is it seen whether a forward belongs to `generate`.
-    if has_other_generators(model):
-        forward.is_told = False
-    elif model is not transformer:
-        forward.is_told = True
     for generator in generators_inside(model):
         previous = generator.__dict__.get(PREPARE)
         if not isinstance(previous, PatchedCachePreparation):
@@ -155,7 +151,7 @@ def patched(model: Model, **levels: Any) -> Iterator[Model]:
     """
     transformer = gpt2_inside(model)
     before = patch_of(transformer)
-    was = None if before is None else (before.levels, before.is_told)
+    levels_before = None if before is None else before.levels
     unprepared = [
         generator
         for generator in generators_inside(model)
@@ -166,14 +162,13 @@ def patched(model: Model, **levels: Any) -> Iterator[Model]:
         yield model
     finally:
         forward = patch_of(transformer)
-        if was is None or forward is None:
+        if levels_before is None or forward is None:
             unpatch(model)
         else:
-            forward.is_told = was[1]
             for generator in unprepared:  # only a part was patched, as the ``transformer``
                 _unpatch_cache_preparation(generator)
                 restore_head(generator)
-            _apply(was[0], transformer if unprepared else model, forward)
+            _apply(levels_before, transformer if unprepared else model, forward)
 
 
 def paths(model: torch.nn.Module) -> dict[int, str]:

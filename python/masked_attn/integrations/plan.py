@@ -61,7 +61,7 @@ class AttentionPlan:
             filled are out of sight besides.
         encoder: what cross attention sees of the encoder's states, if there are any.
         states: the encoder's states, ``[batch, keys, embed]``.
-        packing: the blocks run on real tokens only, which lie as this says.
+        packing: the blocks run without most pads, on tokens that lie as this says.
         pads: why the blocks compute pads although there are some, where that can be helped.
         paths: number of the layer to the name of the path it took, filled by the layers.
         cross_paths: the same for cross attention.
@@ -95,7 +95,6 @@ def make_plan(
     arguments: dict[str, Any],
     levels: Levels,
     *,
-    generates: bool = False,
     previous: Any = None,
 ) -> AttentionPlan:
     """The plan for ``model.forward(**arguments)``.
@@ -104,7 +103,6 @@ def make_plan(
         model: the model.
         arguments: of its forward, by name.
         levels: how it is patched.
-        generates: the caller goes on after the last token of each row, whether that is real or not.
         previous: the ``forward`` that was set on the model before it was patched, or None.
 
     Raises:
@@ -113,13 +111,17 @@ def make_plan(
     """
     if arguments.get("head_mask") is not None:
         raise ValueError("head_mask is not supported: transformers 5 removed it")
-    output_attentions = _option(model, arguments, "output_attentions")
+    output_attentions = bool(_option(model, arguments, "output_attentions"))
     _refuse_what_only_stock_knows(model, arguments)
+    # Encoder states: a block that is run again has no plan for its cross attention.
+    weights_from_us = output_attentions and arguments.get("encoder_hidden_states") is None
+    if model.gradient_checkpointing and model.training and not weights_from_us:
+        raise LeftToStock("gradient checkpointing is on")
     static = is_static(self_attention_cache(arguments.get("past_key_values")))
     plan = AttentionPlan(
         seen=_visibility(model, arguments, static),
         fused=levels.fused,
-        output_attentions=bool(output_attentions),
+        output_attentions=output_attentions,
         static=static,
         encoder=_encoder_visibility(arguments),
         states=arguments.get("encoder_hidden_states"),
@@ -129,14 +131,13 @@ def make_plan(
             model,
             plan.seen,
             queries=_input_shape(arguments)[1],
+            ids=arguments.get("input_ids"),
             cache=arguments.get("past_key_values"),
-            generates=generates,
             previous=previous,
         )
-    # Stock sdpa never returns weights, so a request for them stays here even when training. Without
-    # pads everything but attention itself has less to do, so training stays here, too.
-    weights_from_us = output_attentions and model.config._attn_implementation != "eager"
-    if plan.packing is None and not weights_from_us:
+    # Weights are ours in every mode, so that they mean the same. Without pads everything but
+    # attention itself has less to do, so training stays here, too.
+    if plan.packing is None and not plan.output_attentions:
         _refuse_training(model, arguments, plan.pads)
     return plan
 
@@ -154,8 +155,6 @@ def _refuse_what_only_stock_knows(model: GPT2Model, arguments: dict[str, Any]) -
     cache = arguments.get("past_key_values")
     if cache is not None and not isinstance(cache, Cache):  # a paged one is not
         raise LeftToStock(f"the cache is a {type(cache).__name__}")
-    if model.gradient_checkpointing and model.training:
-        raise LeftToStock("gradient checkpointing is on")
     for name in STOCK_KEYWORDS:
         if arguments.get(name) is not None:
             raise LeftToStock(f"{name} was given")

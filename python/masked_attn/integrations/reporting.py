@@ -1,4 +1,4 @@
-"""``report``: which attention the last forward of a patched model ran, and what it left out."""
+"""``report``: which attention a patched model ran last, and what it left out."""
 
 from __future__ import annotations
 
@@ -38,15 +38,17 @@ def report(model: torch.nn.Module) -> Report:
 
         - ``patched``, ``fused``: how the model is patched;
         - ``batch``, ``queries``, ``keys``: sizes of the last forward;
-        - ``padding_free``: whether the blocks ran on real tokens only; ``pads``: why they did not
-          although there are pads, where the caller could change that;
+        - ``padding_free``: whether the blocks ran without the pads that nobody reads; ``pads``: why
+          they did not, where the caller could change that;
         - ``layers``: for each layer ``path`` (``"fused"``; ``"one-query"``, the same for a step of
           one token; ``"textbook"``; ``"stock"``), ``operator`` (that of ``fused`` paths), ``why``
           (for ``stock``), and ``cross``, the same for cross attention;
         - ``tiles``: how many tiles of scores one layer ``visited`` and ``skipped`` on the CPU, all
           rows and heads together, and the ``queries`` and ``keys`` of a tile. None where they are
           not known: stock attention, 4-D masks, static caches, other devices;
-        - ``cache``: ``type``, filled ``length``, ``capacity`` in slots, ``bytes`` of all layers.
+        - ``cache``: ``type``, filled ``length``, ``capacity`` in slots, ``bytes`` of all layers;
+        - ``prompt``: after a forward of one token, a step, the same facts of the last one of
+          several tokens.
 
         What is not known is None.
 
@@ -59,21 +61,27 @@ def report(model: torch.nn.Module) -> Report:
         >>> from masked_attn import patch
         >>> model = GPT2LMHeadModel(GPT2Config(n_layer=2, n_head=2, n_embd=8, vocab_size=16))
         >>> model = patch(model.eval())
-        >>> with torch.no_grad():
-        ...     out = model(torch.tensor([[1, 2, 3]]), use_cache=False)
+        >>> ids, mask = torch.tensor([[0, 0, 3], [1, 2, 3]]), torch.tensor([[0, 0, 1], [1, 1, 1]])
+        >>> tokens = model.generate(ids, attention_mask=mask, max_new_tokens=3, pad_token_id=0)
         >>> print(report(model))
         patch     fused
-        forward   batch 1, 3 queries, 3 keys
-        layer 0-1 fused: masked_attention
-        tiles     each layer visited 2 of 2 (48 queries x 64 keys)
+        prompt    batch 2, 3 queries, 3 keys, padding-free
+        layer 0-1 fused: packed_attention
+        tiles     each layer visited 4 of 4 (48 queries x 64 keys)
+        step      batch 2, 1 query, 5 keys
+        layer 0-1 one-query: cached_attention
+        tiles     each layer visited 4 of 4 (48 queries x 64 keys)
+        cache     KVCache, 5 of 5 slots, 0.0 MB
     """
     transformer = gpt2_inside(model)
     forward = patch_of(transformer)
     if forward is None:
         return Report(patched=False)
     facts = Report(patched=True, fused=forward.levels.fused)
-    if forward.last is not None:
-        facts.update(_facts(forward.last, transformer))
+    last, prompt = forward.last, forward.prompt
+    if last is not None:
+        before = None if prompt is None or prompt is last else _facts(prompt, transformer)
+        facts.update(_facts(last, transformer), prompt=before)
     return facts
 
 
@@ -149,25 +157,34 @@ def _lines(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     lines = [("patch", "fused" if facts["fused"] else "textbook")]
     if "layers" not in facts:
         return [*lines, ("forward", "none yet")]
+    if facts["prompt"] is None:
+        lines += _pass_lines("forward", facts)
+    else:
+        lines += _pass_lines("prompt", facts["prompt"]) + _pass_lines("step", facts)
+    cache = facts["cache"]
+    if cache is not None:
+        filled = "" if cache["length"] is None else f"{cache['length']} of "
+        size = f"{cache['bytes'] / 1e6:.1f} MB"
+        lines.append(("cache", f"{cache['type']}, {filled}{cache['capacity']} slots, {size}"))
+    return lines
+
+
+def _pass_lines(name: str, facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     sizes = (
         _size("batch {}", facts["batch"]),
         _size("{} quer{}", facts["queries"], "y", "ies"),
         _size("{} key{}", facts["keys"], "", "s"),
         "padding-free" if facts["padding_free"] else "",
     )
-    lines.append(("forward", ", ".join(size for size in sizes if size)))
+    lines = [(name, ", ".join(size for size in sizes if size))]
     if facts["pads"] is not None:
         lines.append(("pads", f"computed: {facts['pads']}"))
     lines += _layer_lines(facts["layers"])
-    tiles, cache = facts["tiles"], facts["cache"]
+    tiles = facts["tiles"]
     if tiles is not None:
         total = tiles["visited"] + tiles["skipped"]
         size = f"{tiles['queries']} queries x {tiles['keys']} keys"
         lines.append(("tiles", f"each layer visited {tiles['visited']:,} of {total:,} ({size})"))
-    if cache is not None:
-        filled = "" if cache["length"] is None else f"{cache['length']} of "
-        size = f"{cache['bytes'] / 1e6:.1f} MB"
-        lines.append(("cache", f"{cache['type']}, {filled}{cache['capacity']} slots, {size}"))
     return lines
 
 

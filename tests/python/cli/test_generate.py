@@ -52,7 +52,10 @@ def test_three_prompts_with_the_embedded_model() -> None:
     found = SPEED.search(ran.stdout)
     assert found is not None
     assert 3 <= int(found[1]) <= 18
-    assert "masked_attn, cached_attention in layers 0-" in found[2]
+    prompt, step = found[2].split(", steps ")
+    assert prompt.startswith("masked_attn, prompt packed_attention in layers 0-")
+    assert prompt.endswith(" without pads")
+    assert step.startswith("cached_attention in layers 0-")
 
 
 def test_each_completion_equals_its_prompt_alone_in_stock_transformers(

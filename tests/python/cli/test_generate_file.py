@@ -76,7 +76,8 @@ def test_lines_stay_in_order_with_what_they_carry(
     assert ran.stderr.endswith("masked_attn: 15 of 150 lines have an error\n")
     assert ran.stderr.count("\n") == 16
     assert re.match(r"150 lines\n\d+ new tokens in ", ran.stdout)
-    assert "attention: masked_attn, cached_attention in layers 0-1" in ran.stdout
+    assert "attention: masked_attn, prompt cached_attention in layers 0-1" in ran.stdout
+    assert ", steps cached_attention in layers 0-1" in ran.stdout
 
 
 @pytest.mark.parametrize("beams", [1, 3])

@@ -32,9 +32,14 @@ TEXT = {"input_ids": IDS, "attention_mask": MASK, "position_ids": positions_of(M
 CHOICES = {
     "input_ids": torch.stack([IDS, IDS.flip(0)], 1),
     "attention_mask": torch.stack([MASK, MASK.flip(0)], 1),
+    "position_ids": positions_of(torch.stack([MASK, MASK.flip(0)], 1)).flatten(0, 1),
     "mc_token_ids": torch.tensor([[6, 5], [6, 6], [5, 6]]),
 }
-WORDS = {"decoder_input_ids": IDS, "decoder_attention_mask": MASK}
+WORDS = {
+    "decoder_input_ids": IDS,
+    "decoder_attention_mask": MASK,
+    "decoder_position_ids": positions_of(MASK),
+}
 # The encoder pads on the right, the decoder on the left.
 ENCODED = dict(zip(("input_ids", "attention_mask"), prompts([5, 3, 8], side="right"), strict=True))
 PIXELS = {"pixel_values": torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(2))}

@@ -11,7 +11,7 @@ import torch
 
 pytest.importorskip("transformers")
 
-from integrations.models import gpt2, prompts
+from integrations.models import gpt2, positions_of, prompts
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer
 
@@ -177,10 +177,11 @@ def test_storage_dtype():
 
     ids, mask = prompts([4, 7])
     with torch.no_grad():
-        expected = gpt2()(ids, attention_mask=mask).logits
+        inputs = {"attention_mask": mask, "position_ids": positions_of(mask)}
+        expected = gpt2()(ids, **inputs).logits
         for model in (gpt2(), patch(gpt2())):
             past = KVCache(dtype=torch.bfloat16)
-            ours = model(ids, attention_mask=mask, past_key_values=past).logits
+            ours = model(ids, **inputs, past_key_values=past).logits
             real = mask.bool()
             torch.testing.assert_close(ours[real], expected[real], atol=0.1, rtol=0.1)
 

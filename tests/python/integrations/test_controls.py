@@ -62,7 +62,7 @@ def test_cache_written_one_slot_late(must_fail, monkeypatch):
 
 
 def test_positions_that_ignore_the_mask(must_fail):
-    model = patch(gpt2())
+    model = patch(gpt2(), positions_from_mask=False)
     model.transformer.register_forward_pre_hook(
         lambda module, args, kwargs: (args, {**kwargs, "position_ids": None}), with_kwargs=True
     )

@@ -9,7 +9,7 @@ pytest.importorskip("transformers")
 pytest.importorskip("peft", reason="peft is not installed")
 
 from integrations.checks import assert_close, identities
-from integrations.models import generate, gpt2
+from integrations.models import generate, gpt2, positions_of
 from integrations.test_fast_linear_model import LAYERS, calls_of, fast_layers, fused, plain
 from integrations.test_peft import IDS, LINEAR, MASK, WEIGHTS, WHEN, adapted, run
 from peft import LoraConfig
@@ -73,7 +73,8 @@ def test_adapters_train_as_without_fast_layers(when):
     for model in (adapted(gpt2(), config), fused_and_adapted("lora-attention", when)):
         for name, parameter in model.named_parameters():
             parameter.requires_grad_("lora_" in name)
-        model(IDS, attention_mask=MASK).logits.square().mean().backward()
+        positions = {"position_ids": positions_of(MASK)}
+        model(IDS, attention_mask=MASK, **positions).logits.square().mean().backward()
         gradients.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
     assert gradients[0] and gradients[0].keys() == gradients[1].keys()
     for name, expected in gradients[0].items():

@@ -69,7 +69,8 @@ def test_two_dimensional_masks(mask, cache, fused):
     model = patch(gpt2(), fused=fused)
     assert_equal(logits(model, cache, **inputs), expected, mask)
     path = "cached_attention" if cache in ("kv-cache", "static") else "masked_attention"
-    path = path if mask is None or cache == "static" else "packed_attention"
+    if mask is LEFT and cache != "static":  # pads behind a token are read, so attention keeps pads
+        path = "packed_attention"
     assert set(paths(model).values()) == {path if fused else "textbook"}
 
 
@@ -159,9 +160,10 @@ def test_one_query_with_a_four_dimensional_bias(cache, fused):
 
 
 def test_bidirectional_config_runs_the_stock_code():
-    expected = logits(gpt2(is_causal=False), input_ids=IDS, attention_mask=LEFT)
+    inputs = {"input_ids": IDS, "attention_mask": LEFT, "position_ids": positions_of(LEFT)}
+    expected = logits(gpt2(is_causal=False), **inputs)
     model = patch(gpt2(is_causal=False), **STOCK_PARTS)
-    assert torch.equal(logits(model, input_ids=IDS, attention_mask=LEFT), expected)
+    assert torch.equal(logits(model, **inputs), expected)
     assert set(paths(model).values()) == {"stock"}
 
 
@@ -193,8 +195,9 @@ def test_upcast_computes_scores_in_float32(monkeypatch):
 
 def test_upcasting_never_makes_numbers_smaller():
     model = gpt2(reorder_and_upcast_attn=True, implementation="eager").double()
-    expected = logits(gpt2(implementation="eager").double(), input_ids=IDS, attention_mask=LEFT)
-    ours = logits(patch(model, fused=False), input_ids=IDS, attention_mask=LEFT)
+    inputs = {"input_ids": IDS, "attention_mask": LEFT, "position_ids": positions_of(LEFT)}
+    expected = logits(gpt2(implementation="eager").double(), **inputs)
+    ours = logits(patch(model, fused=False), **inputs)
     torch.testing.assert_close(ours[LEFT.bool()], expected[LEFT.bool()], atol=1e-12, rtol=1e-12)
 
 
@@ -227,9 +230,7 @@ def test_other_models_with_a_gpt2_inside():
             expected[:, None] if ours.ndim == 2 else expected,
             real,
         )
-        # Called alone, a GPT2Model can't know that no `generate` goes on after the pads.
-        path = "masked_attention" if model_class is GPT2Model else "packed_attention"
-        assert set(paths(model).values()) == {path}
+        assert set(paths(model).values()) == {"masked_attention"}
 
 
 def test_double_heads_flattens_its_choices():
@@ -243,12 +244,12 @@ def test_double_heads_flattens_its_choices():
     with torch.no_grad():
         expected, ours = stock(**inputs), model(**inputs)
     torch.testing.assert_close(ours.mc_logits, expected.mc_logits, atol=2e-4, rtol=1e-4)
-    assert set(paths(model).values()) == {"packed_attention"}
+    assert set(paths(model).values()) == {"masked_attention"}
 
 
 def test_transformer_and_layer_called_directly():
     stock, model = gpt2(implementation="eager"), patch(gpt2())
-    positional = (IDS, None, LEFT)
+    positional = (IDS, None, LEFT, None, positions_of(LEFT))
     with torch.no_grad():
         expected = stock.transformer(*positional).last_hidden_state
         assert_equal(model.transformer(*positional).last_hidden_state, expected, LEFT)
@@ -262,6 +263,7 @@ def test_token_types_and_embeddings():
     embeds = torch.randn(3, 7, 32, generator=torch.Generator().manual_seed(2))
     types = torch.randint(0, VOCAB, (3, 7), generator=torch.Generator().manual_seed(2))
     inputs = {"inputs_embeds": embeds, "token_type_ids": types, "attention_mask": LEFT}
+    inputs["position_ids"] = positions_of(LEFT)
     assert_equal(logits(model, **inputs), logits(stock, **inputs), LEFT)
 
 

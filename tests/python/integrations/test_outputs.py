@@ -102,7 +102,8 @@ def test_gradients_through_the_embeddings_only():
         embeds = torch.randn(3, 7, 32, generator=torch.Generator().manual_seed(1))
         embeds.requires_grad_()
         m.transformer.drop.register_forward_hook(lambda mod, args, out: out * 1.0)
-        m(inputs_embeds=embeds, attention_mask=MASK).logits[REAL].square().sum().backward()
+        inputs = {**INPUTS, "input_ids": None, "inputs_embeds": embeds}
+        m(**inputs).logits[REAL].square().sum().backward()
         grads.append(embeds.grad)
     torch.testing.assert_close(*grads)
 
@@ -180,6 +181,7 @@ def test_cross_attention_equals_stock(name, cached):
             second = m(
                 IDS[:, :1] % VOCAB,
                 attention_mask=grown,
+                position_ids=positions_of(grown)[:, -1:],
                 encoder_hidden_states=encoded,
                 past_key_values=first.past_key_values,
             )

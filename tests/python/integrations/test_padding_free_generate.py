@@ -1,4 +1,4 @@
-"""When ``generate`` leaves out pads: chunks, threads, generators that tell nobody."""
+"""``generate`` of batches with pads: in chunks, padded on the right, by generators of others."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import torch
 
 pytest.importorskip("transformers")
 
-from integrations.models import CACHE, VOCAB, generate, gpt2, prompts
+from integrations.models import CACHE, VOCAB, generate, gpt2, positions_of, prompts
+from integrations.test_padding_free import tokens_seen
 from integrations.tokens import assert_same_tokens
 from transformers import (
-    GenerationConfig,
     GenerationMixin,
     PreTrainedConfig,
     PreTrainedModel,
@@ -25,7 +25,92 @@ from masked_attn.integrations.forward import patch_of
 pytestmark = pytest.mark.integration
 
 IDS, LEFT = prompts([5, 9, 3])
-_, RIGHT = prompts([5, 9, 3], side="right")
+RIGHT_IDS, RIGHT = prompts([5, 9, 3], side="right")
+HOLES = torch.tensor(
+    [[0, 0, 1, 1, 0, 0, 1, 1, 0], [1, 0, 1, 0, 1, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 1, 1, 1]]
+)
+GAPS = {"right": (RIGHT_IDS, RIGHT), "holes": (RIGHT_IDS.clamp(min=5), HOLES)}
+MODES = {
+    "greedy": {},
+    "without-a-cache": {"use_cache": False},
+    "static-cache": {"cache_implementation": "static"},
+    "dynamic-cache": {"cache_implementation": "dynamic"},
+    "chunks": {"prefill_chunk_size": 4},
+    "beams": {"num_beams": 3, "num_return_sequences": 2},
+    "sampling": {"do_sample": True, "num_return_sequences": 2, "temperature": 1.5},
+    "beam-sampling": {"do_sample": True, "num_beams": 3},
+    "guidance": {"guidance_scale": 1.5},
+    "hidden-states": {"output_hidden_states": True},
+}
+ONE_AT_A_TIME = {
+    "assisted": lambda: {"assistant_model": gpt2(seed=1, std=0.19)},
+    "patched-assistant": lambda: {"assistant_model": patch(gpt2(seed=1, std=0.19))},
+    "prompt-lookup": lambda: {"prompt_lookup_num_tokens": 3},
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("gaps", GAPS)
+def test_66_generate_goes_on_after_the_pads(gaps, mode):
+    """As stock does, without computing any other pad."""
+    ids, mask = GAPS[gaps]
+    model, results = patch(gpt2()), []
+    seen = tokens_seen(model)
+    for m in (model, gpt2()):
+        torch.manual_seed(3)
+        results.append(generate(m, ids, mask, 6, **MODES[mode]))
+    if mode == "beams":
+        assert torch.equal(*(result.sequences for result in results))
+        torch.testing.assert_close(*(result.sequences_scores for result in results))
+    else:
+        assert_same_tokens(*results)
+    if mode in ("greedy", "without-a-cache", "dynamic-cache", "hidden-states"):
+        assert seen[0] == (1, {"right": 17 + 2, "holes": 10 + 5}[gaps])
+
+
+@pytest.mark.parametrize("mode", ONE_AT_A_TIME)
+@pytest.mark.parametrize("gaps", GAPS)
+def test_66_drafts_go_on_after_the_pads(gaps, mode):
+    ids, mask = GAPS[gaps]
+    for row in range(2):
+        inputs = ids[row : row + 1], mask[row : row + 1]
+        results = [
+            generate(m, *inputs, 8, **ONE_AT_A_TIME[mode]()) for m in (patch(gpt2()), gpt2())
+        ]
+        assert_same_tokens(*results)
+
+
+@pytest.mark.parametrize("gaps", GAPS)
+def test_66_embeddings_go_on_after_the_pads(gaps):
+    ids, mask = GAPS[gaps]
+    model, results = patch(gpt2()), []
+    for m in (model, gpt2()):
+        embeds = m.get_input_embeddings()(ids)
+        results.append(generate(m, None, mask, 6, inputs_embeds=embeds))
+    assert_same_tokens(*results)
+
+
+def test_a_forward_beside_a_generation_is_none_of_its_business():
+    """In another thread, and within: each call decides for itself."""
+    model = patch(gpt2())
+    inputs = {"attention_mask": RIGHT, "position_ids": positions_of(RIGHT)}
+
+    @torch.no_grad()
+    def forward(m=model):
+        return m(RIGHT_IDS, **inputs, use_cache=False).logits[:, -1]
+
+    expected, within = forward(gpt2()), []
+
+    def look(ids, scores):
+        within.append(forward())
+        return scores
+
+    with ThreadPoolExecutor(2) as threads:
+        beside = threads.submit(lambda: [forward() for _ in range(40)])
+        result = generate(model, RIGHT_IDS, RIGHT, 12, logits_processor=[look])
+        for logits in [*within, *beside.result()]:
+            torch.testing.assert_close(logits, expected, atol=2e-4, rtol=2e-4)
+    assert_same_tokens(result, generate(gpt2(), RIGHT_IDS, RIGHT, 12))
 
 
 @pytest.mark.parametrize("cache", [None, "dynamic"])
@@ -81,17 +166,6 @@ def test_a_generator_of_another_kind_goes_on_after_the_pads_of_a_right_padded_ba
     expected = generate(model, IDS, RIGHT, 6)
     assert_same_tokens(expected, generate(gpt2(), IDS, RIGHT, 6))
     assert_same_tokens(generate(patch(model), IDS, RIGHT, 6), expected)
-
-
-def test_generations_of_many_threads_are_all_known():
-    forward = patch_of(patch(gpt2()).transformer)
-    configs = [GenerationConfig() for _ in range(4000)]
-    with ThreadPoolExecutor(8) as threads:
-        list(threads.map(forward.generate_begins, configs))
-    known = {id(running()) for running in forward.generations}
-    assert known == set(map(id, configs))
-    del configs
-    assert not forward._generates() and not forward.generations
 
 
 @pytest.mark.parametrize("dtype", [torch.int8, torch.bool, "float16"], ids=str)

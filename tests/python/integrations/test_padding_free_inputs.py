@@ -60,11 +60,12 @@ def test_hidden_states_of_choices_have_the_shapes_of_stock():
 
 def test_one_prompt_without_a_batch():
     """Of the states stock code gives only the last the shape of the ids."""
-    mask = torch.tensor([1, 1, 0, 1, 1, 1, 0, 1, 1])
+    mask = torch.tensor([1, 1, 0, 0, 1, 1, 0, 1, 1])
     results = []
     for model in (gpt2(model_class=GPT2Model), patch(gpt2(model_class=GPT2Model))):
         with torch.no_grad():
-            results.append(model(IDS[1], attention_mask=mask, output_hidden_states=True))
+            inputs = {"attention_mask": mask, "position_ids": positions_of(mask[None])}
+            results.append(model(IDS[1], **inputs, output_hidden_states=True))
     assert report(model)["padding_free"]
     close(results[1].last_hidden_state, results[0].last_hidden_state, mask)
     shapes = [[state.shape for state in result.hidden_states] for result in results]
@@ -85,17 +86,21 @@ def test_a_trace_serves_other_masks():
     other = LEFT.roll(1, 0)
     with torch.no_grad():
         trace = torch.jit.trace(Logits(patch(gpt2())), (IDS, LEFT), check_trace=False)
-        close(trace(IDS, other), gpt2()(IDS, attention_mask=other).logits, other)
+        expected = gpt2()(IDS, attention_mask=other, position_ids=positions_of(other)).logits
+        close(trace(IDS, other), expected, other)
 
 
 @pytest.mark.filterwarnings("ignore:masked_attn. stock attention runs")
 def test_gradients_of_each_row_by_vmap():
     """Under ``vmap`` a mask has no values that can be read."""
-    results = []
-    for model in (gpt2(implementation="eager"), patch(gpt2(implementation="eager"))):
+    results, stock = [], gpt2(implementation="eager")
+    for model in (stock, patch(gpt2(implementation="eager"))):
 
         def loss(parameters, ids, mask, model=model):
+            # Ours finds the positions by itself.
             inputs = {"attention_mask": mask[None], "use_cache": False}
+            if model is stock:
+                inputs["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)[None]
             out = torch.func.functional_call(model, parameters, (ids[None],), inputs)
             return (out.logits[0] * mask[:, None]).square().sum()
 

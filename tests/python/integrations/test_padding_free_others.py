@@ -9,7 +9,7 @@ import torch
 
 pytest.importorskip("transformers")
 
-from integrations.models import gpt2, prompts
+from integrations.models import gpt2, positions_of, prompts
 from transformers import GPT2Model
 from transformers.integrations.neftune import neftune_post_forward_hook
 
@@ -38,7 +38,8 @@ def last_is_louder(forward):
 
 @torch.no_grad()
 def logits(model):
-    return model(IDS, attention_mask=LEFT).logits[LEFT.bool()]
+    inputs = {"attention_mask": LEFT, "position_ids": positions_of(LEFT)}
+    return model(IDS, **inputs).logits[LEFT.bool()]
 
 
 def test_a_forward_from_before_the_patch_gets_the_padded_batch():

@@ -102,7 +102,7 @@ def test_textbook_and_unknown_tiles():
     assert facts["tiles"] is None
 
 
-def test_generate_leaves_its_last_step():
+def test_generate_leaves_its_prompt_and_its_last_step():
     ids, mask = prompts([5, 9, 3])
     model = patch(gpt2())
     generate(model, ids, mask, 6)
@@ -110,13 +110,31 @@ def test_generate_leaves_its_last_step():
     assert (facts["batch"], facts["queries"], facts["keys"]) == (3, 1, 14)
     # The last token is never put into the cache.
     assert facts["cache"]["length"] == 14
+    prompt = facts["prompt"]
+    assert (prompt["batch"], prompt["queries"], prompt["keys"]) == (3, 9, 9)
+    assert prompt["padding_free"] and not facts["padding_free"]
+    assert {layer["operator"] for layer in prompt["layers"]} == {"packed_attention"}
     assert str(facts).splitlines() == [
         "patch     fused",
-        "forward   batch 3, 1 query, 14 keys",
+        "prompt    batch 3, 9 queries, 9 keys, padding-free",
+        "layer 0-1 fused: packed_attention",
+        "tiles     each layer visited 6 of 6 (48 queries x 64 keys)",
+        "step      batch 3, 1 query, 14 keys",
         "layer 0-1 one-query: cached_attention",
         "tiles     each layer visited 6 of 6 (48 queries x 64 keys)",
         f"cache     KVCache, 14 of {facts['cache']['capacity']} slots, 0.0 MB",
     ]
+
+
+def test_a_step_leaves_the_last_prompt():
+    model = patch(gpt2())
+    forward(model, length=9, padding=4, use_cache=False)
+    assert report(model)["prompt"] is None and "padding-free" in str(report(model))
+    with pytest.warns(UserWarning, match="sliding_window was given"):
+        forward(model, length=9, sliding_window=5)
+    forward(model, length=1)
+    assert report(model)["prompt"]["layers"][0]["why"] == "sliding_window was given"
+    assert "stock: sliding_window was given" in str(report(model))
 
 
 def test_it_is_a_dict_for_machines():

@@ -14,7 +14,7 @@ from integrations.features.feature import (
     generating,
     with_config,
 )
-from integrations.models import VOCAB, generate, prompts
+from integrations.models import VOCAB, generate, positions_of, prompts
 
 from masked_attn import report
 
@@ -85,7 +85,9 @@ def packed(model: Any) -> Any:
     """The logits of real tokens; a patched model ran on those only."""
     found = []
     for ids, mask in (prompts([5, 9, 3]), prompts([5, 9, 3], side="right"), (IDS, HOLES)):
-        found.append(model(ids, attention_mask=mask).logits[mask.bool()])
+        positions = positions_of(mask)
+        out = model(ids, attention_mask=mask, position_ids=positions)
+        found.append(out.logits[mask.bool()])
         assert "padding_free" not in (facts := report(model)) or facts["padding_free"]
     return found
 
