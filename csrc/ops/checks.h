@@ -16,8 +16,13 @@ struct Sizes {
   c10::SymInt keys;
 };
 
-// One argument of one operator, for messages.
+// One argument of one operator, for messages. It names a tensor that lives longer: a temporary
+// does not compile.
 struct Argument {
+  Argument(const char* op, const char* name, const at::Tensor& tensor)
+      : op(op), name(name), tensor(tensor) {}
+  Argument(const char* op, const char* name, const at::Tensor&& tensor) = delete;
+
   const char* op;
   const char* name;
   const at::Tensor& tensor;

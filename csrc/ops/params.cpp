@@ -26,10 +26,20 @@ DType to_dtype(at::ScalarType dtype) {
   }
 }
 
-// A view of a tensor of 4 dimensions whose rows are contiguous, or of 3.
-TensorView view_of(const at::Tensor& tensor) {
-  return {const_cast<void*>(tensor.const_data_ptr()), to_dtype(tensor.scalar_type()),
-          tensor.stride(0), tensor.stride(1), tensor.stride(2)};
+// What a kernel only reads: a lazy clone stays one. The one place where const is cast away.
+void* read_only(const at::Tensor& tensor) { return const_cast<void*>(tensor.const_data_ptr()); }
+
+// A view of a tensor of 4 dimensions whose rows are contiguous, or of 3, at `data`.
+TensorView view_at(void* data, const at::Tensor& tensor) {
+  return {data, to_dtype(tensor.scalar_type()), tensor.stride(0), tensor.stride(1),
+          tensor.stride(2)};
+}
+
+TensorView read_view(const at::Tensor& tensor) { return view_at(read_only(tensor), tensor); }
+
+// A lazy clone gets memory of its own.
+TensorView write_view(const at::Tensor& tensor) {
+  return view_at(tensor.mutable_data_ptr(), tensor);
 }
 
 // The attention mask is broadcast to `sizes` with strides of 0, which copies nothing.
@@ -109,11 +119,11 @@ Call<AttentionParams> attention_call(const at::Tensor& query, const at::Tensor& 
   p.kv_heads = key.size(1);
   p.head_dim = query.size(3);
   p.value_dim = value.size(3);
-  p.out = view_of(out);
-  if (logsumexp.defined()) p.logsumexp = view_of(logsumexp);
-  p.query = view_of(call.tensors[0]);
-  p.key = view_of(call.tensors[1]);
-  p.value = view_of(call.tensors[2]);
+  p.out = write_view(out);
+  if (logsumexp.defined()) p.logsumexp = write_view(logsumexp);
+  p.query = read_view(call.tensors[0]);
+  p.key = read_view(call.tensors[1]);
+  p.value = read_view(call.tensors[2]);
   p.mask =
       mask_params(options.key_mask, options.attn_mask,
                   {p.batch, p.heads, query.size(2), key.size(2)}, options.causal, options.window);
@@ -131,8 +141,8 @@ Call<SoftmaxParams> softmax_call(const at::Tensor& scores,
   SoftmaxParams& p = call.params;
   p.batch = out.size(0);
   p.heads = out.size(1);
-  p.out = view_of(out);
-  p.scores = view_of(call.tensors[0]);
+  p.out = write_view(out);
+  p.scores = read_view(call.tensors[0]);
   p.mask = mask_params(key_mask, attn_mask, scores.sizes(), causal, window);
   p.scale = scale;
   return call;
@@ -160,8 +170,8 @@ Call<AppendParams> append_call(const at::Tensor& source, const at::Tensor& cache
   p.columns = source.size(3);
   p.position = position;
   p.capacity = cache.size(2);
-  p.cache = view_of(cache);
-  p.source = view_of(call.tensors[0]);
+  p.cache = write_view(cache);
+  p.source = read_view(call.tensors[0]);
   return call;
 }
 
@@ -174,10 +184,9 @@ Call<SkinnyLinearParams> skinny_linear_call(const at::Tensor& input, const at::T
     transposed = !transposed;
   }
   Call<SkinnyLinearParams> call;
-  const auto view = [&](const at::Tensor& tensor, int64_t row_stride) {
+  const auto read = [&](const at::Tensor& tensor, int64_t row_stride) {
     call.tensors.push_back(tensor);
-    return TensorView{const_cast<void*>(tensor.const_data_ptr()), to_dtype(tensor.scalar_type()), 0,
-                      0, row_stride};
+    return TensorView{read_only(tensor), to_dtype(tensor.scalar_type()), 0, 0, row_stride};
   };
   const int64_t inputs = input.size(-1);
   const at::Tensor rows = rows_contiguous(input.reshape({-1, inputs}));
@@ -186,10 +195,10 @@ Call<SkinnyLinearParams> skinny_linear_call(const at::Tensor& input, const at::T
   params.rows = rows.size(0);
   params.inputs = inputs;
   params.outputs = out.size(-1);
-  params.out = view(out, params.outputs);
-  params.input = view(rows, rows.stride(0));
-  params.weight = view(matrix, matrix.stride(0));
-  if (bias.has_value()) params.bias = view(bias->contiguous(), 0);
+  params.out = {out.mutable_data_ptr(), to_dtype(out.scalar_type()), 0, 0, params.outputs};
+  params.input = read(rows, rows.stride(0));
+  params.weight = read(matrix, matrix.stride(0));
+  if (bias.has_value()) params.bias = read(bias->contiguous(), 0);
   params.transposed = transposed;
   return call;
 }

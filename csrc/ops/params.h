@@ -25,8 +25,8 @@ struct PackedLengths {
 };
 
 struct AttendOptions {
-  const std::optional<at::Tensor>& key_mask;
-  const std::optional<at::Tensor>& attn_mask;
+  std::optional<at::Tensor> key_mask;
+  std::optional<at::Tensor> attn_mask;
   bool causal;
   std::optional<int64_t> window;
   std::optional<double> scale;

@@ -115,6 +115,7 @@ PYBIND11_MODULE(_C, m) {
   m.attr("key_tile") = kKeyTile;
   m.attr("query_tile") = cpu::kQueryTile;
   m.attr("few_queries") = kFewQueries;
+  m.attr("skinny_rows") = kSkinnyRows;
 }
 
 }  // namespace masked_attn

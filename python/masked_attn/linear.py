@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from . import _library
 from .functional._ops import ops
 
 __all__ = ["MAX_ROWS", "skinny_linear"]
 
 # More rows than this get torch's own product.
-MAX_ROWS = 32
+MAX_ROWS: int = _library.load().skinny_rows
 
 
 def skinny_linear(

@@ -10,7 +10,8 @@ template <class Body>
 struct TaskQueue {
   const Body* body;
   int64_t tasks;
-  int64_t next;
+  // On a cache line of its own: each task taken writes it, and every worker reads the rest.
+  alignas(64) int64_t next;
 
   static void work(int64_t begin, int64_t end, void* context) {
     TaskQueue* queue = static_cast<TaskQueue*>(context);

@@ -23,7 +23,6 @@ void append(const at::Tensor& source, at::Tensor& cache, int64_t position) {
 void append_and_attend(const at::Tensor& query, const at::Tensor& new_key,
                        const at::Tensor& new_value, at::Tensor& key_cache, at::Tensor& value_cache,
                        int64_t position, const AttendOptions& options, at::Tensor& out) {
-  check_cache_memory(query, new_key, new_value, key_cache, value_cache);
   append(new_key, key_cache, position);
   append(new_value, value_cache, position);
   const int64_t keys = position + query.size(2);
@@ -40,6 +39,7 @@ at::Tensor cached_attention_cpu(const at::Tensor& query, const at::Tensor& new_k
                                 std::optional<int64_t> window, std::optional<double> scale) {
   at::Tensor out = cached_attention_meta(query, new_key, new_value, key_cache, value_cache,
                                          position, key_mask, attn_mask, window, scale);
+  check_cache_memory(query, new_key, new_value, key_cache, value_cache, key_mask, attn_mask, {});
   append_and_attend(query, new_key, new_value, key_cache, value_cache,
                     position.guard_int(__FILE__, __LINE__),
                     {key_mask, attn_mask, true, window, scale}, out);
@@ -61,6 +61,8 @@ at::Tensor cached_attention_device_cpu(const at::Tensor& query, const at::Tensor
                                        std::optional<int64_t> window, std::optional<double> scale) {
   at::Tensor out = cached_attention_device_meta(query, new_key, new_value, key_cache, value_cache,
                                                 position, key_mask, attn_mask, window, scale);
+  check_cache_memory(query, new_key, new_value, key_cache, value_cache, key_mask, attn_mask,
+                     position);
   const int64_t capacity = key_cache.size(2);
   const int64_t queries = query.size(2);
   const int64_t wanted = *position.const_data_ptr<int64_t>();

@@ -40,9 +40,7 @@ void attend_packed(const at::Tensor& query, const at::Tensor& key, const at::Ten
                    std::optional<double> scale, const at::Tensor& out,
                    const at::Tensor& logsumexp) {
   check_offsets(kQueries, lengths.query_offsets, lengths.max_queries, query.size(0));
-  if (!lengths.key_offsets.is_same(lengths.query_offsets)) {
-    check_offsets(kKeys, lengths.key_offsets, lengths.max_keys, key.size(0));
-  }
+  check_offsets(kKeys, lengths.key_offsets, lengths.max_keys, key.size(0));
   at::Tensor heads_out = heads_first(out);
   at::Tensor row_logsumexp = logsumexp.defined() ? logsumexp.unsqueeze(0) : logsumexp;
   attend(kOp, heads_first(query), heads_first(key), heads_first(value),

@@ -31,7 +31,7 @@ at::Tensor cached_attention_cuda(const at::Tensor& query, const at::Tensor& new_
   at::Tensor out = cached_attention_meta(query, new_key, new_value, key_cache, value_cache,
                                          position, key_mask, attn_mask, window, scale);
   check_head_sizes(kOp, query, new_value);
-  check_cache_memory(query, new_key, new_value, key_cache, value_cache);
+  check_cache_memory(query, new_key, new_value, key_cache, value_cache, key_mask, attn_mask, {});
   const int64_t first = position.guard_int(__FILE__, __LINE__);
   append(new_key, key_cache, first, {});
   append(new_value, value_cache, first, {});
@@ -52,7 +52,8 @@ at::Tensor cached_attention_device_cuda(const at::Tensor& query, const at::Tenso
   at::Tensor out = cached_attention_device_meta(query, new_key, new_value, key_cache, value_cache,
                                                 position, key_mask, attn_mask, window, scale);
   check_head_sizes(kOp, query, new_value);
-  check_cache_memory(query, new_key, new_value, key_cache, value_cache);
+  check_cache_memory(query, new_key, new_value, key_cache, value_cache, key_mask, attn_mask,
+                     position);
   append(new_key, key_cache, 0, position);
   append(new_value, value_cache, 0, position);
   at::Tensor no_logsumexp;

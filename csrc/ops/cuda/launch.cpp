@@ -11,6 +11,8 @@ Stream current_stream(const at::Tensor& tensor) {
 
 void check_status(const char* op, Status status) {
   if (status == 0) return;
+  // The runtime remembers it, and the next call of anybody would report it.
+  static_cast<void>(cudaGetLastError());
   const cudaError_t error = static_cast<cudaError_t>(status);
   TORCH_CHECK(
       error != cudaErrorNoKernelImageForDevice, op,

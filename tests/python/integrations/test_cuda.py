@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import warnings
+
 import pytest
 import torch
 
@@ -61,18 +64,43 @@ def test_smaller_dtypes_are_close_to_float32(dtype):
     assert (ours - truth).abs().max() <= 2 * (stock - truth).abs().max()
 
 
-def test_a_forward_does_not_wait_for_the_device():
-    model, cache = patch(on_cuda()), KVCache()
-    ids, mask = (part.to(CUDA) for part in prompts([5, 9, 3]))
-    with torch.no_grad():
-        model(ids, attention_mask=mask)  # what torch and cuBLAS do once
-        grown = torch.cat([mask, mask[:, -1:]], dim=1)
-        torch.cuda.set_sync_debug_mode("error")
+@contextlib.contextmanager
+def waits():
+    """The warnings of torch about each wait for the device."""
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
         try:
-            model(ids, attention_mask=mask, past_key_values=cache)
-            model(ids[:, -1:], attention_mask=grown, past_key_values=cache)
+            yield found
         finally:
             torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("padding_free", [True, False], ids=["padding-free", "padded"])
+def test_only_a_padded_prompt_waits_for_the_device(padding_free):
+    """For its mask on the way to the host, and for two index tensors on the way back."""
+    model = patch(on_cuda(), padding_free=padding_free)
+    ids, mask = (part.to(CUDA) for part in prompts([5, 9, 3]))
+    grown = torch.cat([mask, mask[:, -1:]], dim=1)
+
+    def forwards():
+        cache = KVCache()
+        with torch.no_grad():
+            with waits() as of_prompt:
+                model(ids, attention_mask=mask, past_key_values=cache)
+            with waits() as of_step:
+                model(ids[:, -1:], attention_mask=grown, past_key_values=cache)
+        return len(of_prompt), len(of_step)
+
+    forwards()  # what torch and cuBLAS do once
+    assert forwards() == (3 if padding_free else 0, 0)
+
+
+def test_a_wait_is_counted():
+    """The control of the test above."""
+    with waits() as found:
+        torch.ones(1, device=CUDA).item()
+    assert len(found) == 1
 
 
 def test_a_step_is_one_graph():

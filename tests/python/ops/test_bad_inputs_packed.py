@@ -76,6 +76,21 @@ def test_59_wrong_values_of_the_keys(values: list[int], parts: list[str]) -> Non
         packed_attention(**arguments(CPU, own_keys=True, cu_seqlens_k=wrong))
 
 
+def test_59_keys_are_checked_where_their_offsets_are_those_of_the_queries() -> None:
+    """One tensor for both, a view of it, a copy: what counts is that the arguments were given."""
+    right = arguments(CPU)
+    own = right["cu_seqlens"]
+    for offsets_k in (own, own[:], own.view(-1), own.clone(), own.int()):
+        with says(OP, "sequence 0", "3 keys", "max_seqlen_k = 2"):
+            packed_attention(**right, cu_seqlens_k=offsets_k, max_seqlen_k=2)
+        more = torch.ones(9, 2, 16)
+        with says(OP, "cu_seqlens_k[3]", "keys", "9", "8"):
+            changes = {"key": more, "value": more, "cu_seqlens_k": offsets_k, "max_seqlen_k": 5}
+            packed_attention(**{**right, **changes})
+        same = packed_attention(**right, cu_seqlens_k=offsets_k, max_seqlen_k=5)
+        assert_same_bits(same, packed_attention(**right))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bool, torch.uint8, torch.int16], ids=str)
 def test_59_offsets_of_another_dtype(dtype: torch.dtype, device: torch.device) -> None:
     wrong = torch.zeros(4, device=device).to(dtype)
