@@ -249,11 +249,11 @@ class FewQueryAttention {
     static_cast<T*>(p_.logsumexp.data)[offset] = state.logsumexp();
   }
 
-  // Of row r of a group's queries.
+  // Of head r of a group: only rows of one query have more than one chunk.
   Part part(const cpu::Item& item, int64_t kv_head, int64_t r, int64_t chunk) const {
     static_assert(sizeof(OnlineSoftmax<T>) == 2 * sizeof(T), "plan.cpp counts on it");
     const int64_t unit = chunk_slot(p_.mask, item.row, chunk) * p_.kv_heads + kv_head;
-    const int64_t index = unit * group_ * layout_.partial_queries + r;
+    const int64_t index = unit * group_ + r;
     char* begin = p_.workspace.shared + layout_.partials + index * layout_.partial_bytes;
     return {reinterpret_cast<OnlineSoftmax<T>*>(begin),
             reinterpret_cast<T*>(begin + sizeof(OnlineSoftmax<T>))};

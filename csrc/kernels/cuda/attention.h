@@ -16,28 +16,17 @@ MASKED_ATTN_INLINE MaskView visible_mask(const AttentionParams& p, int64_t row) 
   return MaskView(mask, row);
 }
 
-// A row takes the few-query path by the same rule as on the CPU.
-MASKED_ATTN_INLINE bool takes_few(int64_t queries, Range keys) {
-  return queries <= kFewQueries || length(keys) <= kFewQueries;
-}
-
-// Queries of a head that may have partial results: those of a row of more than one chunk.
-MASKED_ATTN_DEVICE inline int64_t split_queries(const AttentionParams& p) {
-  return min_of(p.mask.queries, kFewQueries);
-}
-
 // A partial result in the workspace: maximum, sum, weighted values.
 MASKED_ATTN_DEVICE inline int64_t part_elements(const AttentionParams& p) {
   return 2 + p.value_dim;
 }
 
-// `query` counts from the first of the row.
+// Only rows of one query have more than one chunk.
 template <class T>
-MASKED_ATTN_INLINE T* part_of(const AttentionParams& p, int64_t batch, int64_t head, int64_t query,
+MASKED_ATTN_INLINE T* part_of(const AttentionParams& p, int64_t batch, int64_t head,
                               int64_t chunk) {
   const int64_t unit = chunk_slot(p.mask, batch, chunk) * p.heads + head;
-  return reinterpret_cast<T*>(p.workspace.shared) +
-         (unit * split_queries(p) + query) * part_elements(p);
+  return reinterpret_cast<T*>(p.workspace.shared) + unit * part_elements(p);
 }
 
 // One query's parts, added in the caller's order by one warp; a lane holds some columns.

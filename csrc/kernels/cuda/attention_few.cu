@@ -201,8 +201,7 @@ class FewBlock {
     if (chunks <= 1) {
       merged.store(p_, batch_, to.head, to.query);
     } else {
-      const int64_t query = to.query - mask_.all_queries().begin;
-      merged.keep(part_of<T>(p_, batch_, to.head, query, chunk), p_.value_dim);
+      merged.keep(part_of<T>(p_, batch_, to.head, chunk), p_.value_dim);
     }
   }
 
@@ -217,12 +216,12 @@ class FewBlock {
   int count_ = 0;
 };
 
-// Blocks for one key head of one row. Either its queries are few and may have many chunks, or they
-// are many, and its keys are one chunk.
+// Blocks for one key head of one row. Either it has one query and may have many chunks, or its keys
+// are one chunk.
 template <class T>
 MASKED_ATTN_DEVICE int64_t blocks_of_head(const AttentionParams& p) {
   const int64_t group = p.heads / p.kv_heads;
-  return max_of(ceil_div(group * split_queries(p), kWarpRows<T>) * max_chunks(p.mask),
+  return max_of(ceil_div(group, kWarpRows<T>) * max_chunks(p.mask),
                 ceil_div(group * p.mask.queries, kWarpRows<T>));
 }
 
@@ -233,7 +232,7 @@ MASKED_ATTN_KERNEL few(AttentionParams p) {
   const int64_t kv_head = block_index() / blocks % p.kv_heads;
   const int64_t batch = block_index() / (blocks * p.kv_heads);
   const MaskView mask = visible_mask(p, batch);
-  const int64_t most_chunks = mask.queries() <= kFewQueries ? max_chunks(p.mask) : 1;
+  const int64_t most_chunks = mask.queries() == 1 ? max_chunks(p.mask) : 1;
   const int64_t chunk = block_of_head % most_chunks;
   const int64_t row_block = block_of_head / most_chunks;
   if (row_block * kWarpRows<T> >= p.heads / p.kv_heads * mask.queries()) return;
@@ -247,21 +246,20 @@ MASKED_ATTN_KERNEL few(AttentionParams p) {
             {begin, min_of(begin + kKeyChunk, keys.end)}, chunks);
 }
 
-// One warp for each query whose row has more than one chunk.
+// One warp for each head of a row of one query, which may have more than one chunk.
 template <class T, int kColumns>
 MASKED_ATTN_KERNEL merge(AttentionParams p) {
-  const int64_t query = block_index() % split_queries(p);
-  const int64_t head = block_index() / split_queries(p) % p.heads;
-  const int64_t batch = block_index() / (split_queries(p) * p.heads);
+  const int64_t head = block_index() % p.heads;
+  const int64_t batch = block_index() / p.heads;
   const MaskView mask = visible_mask(p, batch);
-  if (mask.queries() > kFewQueries || query >= mask.queries()) return;
+  if (mask.queries() != 1) return;
   const int64_t chunks = ceil_div(length(block_row_range(mask, batch, 0)), kKeyChunk);
   if (chunks <= 1) return;
   Merged<T, kColumns> merged;
   for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-    merged.add(part_of<T>(p, batch, head, query, chunk), p.value_dim);
+    merged.add(part_of<T>(p, batch, head, chunk), p.value_dim);
   }
-  merged.store(p, batch, head, mask.all_queries().begin + query);
+  merged.store(p, batch, head, mask.all_queries().begin);
 }
 
 template <class T>
@@ -270,8 +268,7 @@ Status run(const AttentionParams& p, Stream stream) {
     const Status status = launch(few<T, kColumns>, p.batch * p.kv_heads * blocks_of_head<T>(p),
                                  kThreads, layout_of<T, kColumns>(p.head_dim).total, stream, p);
     if (status != 0 || max_chunks(p.mask) == 1) return status;
-    return launch(merge<T, kColumns>, p.batch * p.heads * split_queries(p), kWarp, kRangeBytes,
-                  stream, p);
+    return launch(merge<T, kColumns>, p.batch * p.heads, kWarp, kRangeBytes, stream, p);
   });
 }
 
