@@ -149,7 +149,7 @@ void plan_rows(const MaskParams& params, int64_t batch, Range* rows) {
 
 SharedLayout shared_layout(const AttentionParams& params) {
   SharedLayout layout{};
-  layout.partial_bytes = (params.value_dim + 2) * compute_bytes(params.query.dtype);
+  layout.partial_bytes = (2 * params.value_dim + 2) * compute_bytes(params.query.dtype);
   layout.item_capacity = most_items(params);
   layout.counters = aligned(layout.item_capacity * static_cast<int64_t>(sizeof(Item)));
   layout.partials = layout.counters + aligned(params.batch * params.kv_heads * 4);

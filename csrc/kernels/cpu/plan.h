@@ -34,7 +34,7 @@ struct SharedLayout {
   int64_t item_capacity;
   int64_t counters;
   int64_t partials;
-  int64_t partial_bytes;  // one partial result: maximum, sum, weighted values
+  int64_t partial_bytes;  // one partial result: maximum, sum, weighted values twice (overflow.h)
   int64_t total;
 };
 

@@ -58,16 +58,29 @@ class FewBlock {
     count_ = static_cast<int>(min_of(kRows, all_rows - first_row));
     load_queries();
     block_barrier();
-    rows_.reset(count_);
+    bool right = false;
+#pragma unroll 1
+    for (int pass = 0; pass < 2 && !right; ++pass) {
+      right = visit_chunk(chunk, keys, chunks, pass != 0);
+    }
+  }
+
+ private:
+  // False if the block has to visit the chunk again, with smaller weights.
+  MASKED_ATTN_METHOD bool visit_chunk(int64_t chunk, Range keys, int64_t chunks, bool small) {
+    rows_.reset(count_, small);
     for (int64_t key = keys.begin + warp_index() * kWarp; key < keys.end; key += kThreads) {
       visit({key, min_of(key + kWarp, keys.end)});
     }
     share_parts();
     block_barrier();
-    for (int i = warp_index(); i < count_; i += kWarps) merge_warps(i, chunk, chunks);
+    bool right = true;
+    for (int i = warp_index(); i < count_; i += kWarps) {
+      right = merge_warps(i, chunk, chunks, small) && right;
+    }
+    return small || all_warps(right, 0);
   }
 
- private:
   static constexpr int kRows = kWarpRows<T>;
   static constexpr int64_t kPartStride = 2 + kColumns * kWarp;
 
@@ -186,7 +199,8 @@ class FewBlock {
     }
   }
 
-  MASKED_ATTN_METHOD void merge_warps(int i, int64_t chunk, int64_t chunks) {
+  // False if the values overflowed.
+  MASKED_ATTN_METHOD bool merge_warps(int i, int64_t chunk, int64_t chunks, bool small) {
     Merged<T, kColumns> merged;
     for (int warp = 0; warp < kWarps; ++warp) {
       const int64_t at = part_offset(warp, i);
@@ -199,10 +213,11 @@ class FewBlock {
     }
     const Place to = place(i);
     if (chunks <= 1) {
-      merged.store(p_, batch_, to.head, to.query);
+      merged.store(p_, batch_, to.head, to.query, small);
     } else {
-      merged.keep(part_of<T>(p_, batch_, to.head, chunk), p_.value_dim);
+      merged.keep(part_of<T>(p_, batch_, to.head, chunk), p_.value_dim, small);
     }
+    return !merged.overflowed();
   }
 
   const AttentionParams& p_;
@@ -255,11 +270,15 @@ MASKED_ATTN_KERNEL merge(AttentionParams p) {
   if (mask.queries() != 1) return;
   const int64_t chunks = ceil_div(length(block_row_range(mask, batch, 0)), kKeyChunk);
   if (chunks <= 1) return;
-  Merged<T, kColumns> merged;
-  for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-    merged.add(part_of<T>(p, batch, head, chunk), p.value_dim);
+#pragma unroll 1
+  for (int small = 0; small < 2; ++small) {
+    Merged<T, kColumns> merged;
+    for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+      merged.add(part_of<T>(p, batch, head, chunk), p.value_dim, small != 0);
+    }
+    merged.store(p, batch, head, mask.all_queries().begin, small != 0);
+    if (!merged.overflowed()) return;
   }
-  merged.store(p, batch, head, mask.all_queries().begin);
 }
 
 template <class T>
