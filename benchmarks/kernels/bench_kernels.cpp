@@ -276,7 +276,7 @@ void report(int32_t (*kernel)(const Params&), std::vector<Params> layers, const 
 void bench_attention(const cpu::Kernels& kernels, const Options& o) {
   const std::vector<uint8_t> mask = ragged_mask(o);
   const Visible visible = count_visible(o, mask);
-  const bool cache = o["queries"] <= kFewQueries;
+  const bool cache = o["queries"] <= 8;  // tokens of a step; a prompt is longer
   std::vector<Buffer> buffers;
   buffers.reserve(4 * o["layers"]);
   std::vector<AttentionParams> layers(o["layers"]);

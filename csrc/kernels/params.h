@@ -17,10 +17,11 @@ using ParallelFor = int32_t (*)(int64_t begin, int64_t end, int64_t grain, Paral
 // Keys are visited in tiles of this many, counted from the first visible key of a batch row. One
 // tile's visibility fits one 64-bit word, bit j for key j of the tile.
 constexpr int64_t kKeyTile = 64;
-// A batch row takes the few-query path iff it has at most this many queries or visible keys, so
-// that a row alone and the same row padded take the same path.
-constexpr int64_t kFewQueries = 8;
-// The few-query path splits a row over its visible keys in chunks of this many, merged in order.
+// A batch row of several queries takes the few-query path iff its visible range has at most this
+// many keys (`takes_few` in rows.h).
+constexpr int64_t kFewKeys = 8;
+// The few-query path splits a row of one query over its visible keys in chunks of this many, merged
+// in order.
 constexpr int64_t kKeyChunk = 256;
 
 // Queries or keys from `begin` up to, not including, `end`; empty when end <= begin.
@@ -44,7 +45,7 @@ struct TensorView {
 // whose batch stride is 0.
 struct PackedRows {
   const int64_t* query_offsets;  // [batch + 1], null: every row is padded to the same sizes
-  const int64_t* key_offsets;    // [batch + 1]; the same pointer: as many keys as queries
+  const int64_t* key_offsets;    // [batch + 1]
   int64_t all_queries;
   int64_t all_keys;
 };

@@ -46,12 +46,17 @@ MASKED_ATTN_DEVICE inline Range keys_of(const MaskParams& p, int64_t row) {
   return sequence_at(p.packed.key_offsets, row, p.packed.all_keys, p.keys);
 }
 
-// Chunks of keys that a row of few queries may have. With as many keys as queries, such a row is
-// one chunk.
+// The path of a row of the batch, by its queries and its range of visible keys. How many queries
+// are padding can't be known here, so their number must not count, or a row alone and the same row
+// padded would take two paths. One query is the exception, because a token step lives on it.
+MASKED_ATTN_DEVICE inline bool takes_few(int64_t queries, Range keys) {
+  return queries == 1 || length(keys) <= kFewKeys;
+}
+
+// Chunks of keys that a row may have. One of several queries has few keys, or is not split.
 MASKED_ATTN_DEVICE inline int64_t max_chunks(const MaskParams& p) {
-  const bool may_be_long =
-      p.queries <= kFewQueries || p.packed.query_offsets != p.packed.key_offsets;
-  return may_be_long ? max_of(1, ceil_div(p.keys, kKeyChunk)) : 1;
+  const bool may_be_split = p.queries == 1 || is_packed(p);
+  return may_be_split ? max_of(1, ceil_div(p.keys, kKeyChunk)) : 1;
 }
 
 // Partial results lie in slots, one for each chunk, row after row. Where a packed row's slots begin

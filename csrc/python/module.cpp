@@ -114,7 +114,7 @@ PYBIND11_MODULE(_C, m) {
         "row on the few-query path is counted as if it were tiled.");
   m.attr("key_tile") = kKeyTile;
   m.attr("query_tile") = cpu::kQueryTile;
-  m.attr("few_queries") = kFewQueries;
+  m.attr("few_keys") = kFewKeys;
   m.attr("skinny_rows") = kSkinnyRows;
 }
 

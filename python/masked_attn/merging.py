@@ -66,10 +66,15 @@ def merge_attention(
     base = parts.masked_fill(nowhere, 0.0).logsumexp(dim=0)
     shares = (parts - base).masked_fill(unseen, -math.inf).exp()
     total = torch.zeros_like(outs[0], dtype=parts.dtype)
+    finite = torch.ones_like(outs[0], dtype=torch.bool)
     for out, share, hidden in zip(outs, shares, unseen, strict=True):
         # Hidden and not multiplied by 0: 0 * NaN is NaN.
-        total = total + share.unsqueeze(-1) * out.masked_fill(hidden.unsqueeze(-1), 0.0)
-    merged = total.to(outs[0].dtype)
+        seen = out.masked_fill(hidden.unsqueeze(-1), 0.0)
+        total = total + share.unsqueeze(-1) * seen
+        finite &= seen.isfinite()
+    # Shares may add up to a little more than 1, but a mean of finite values is finite.
+    largest = torch.finfo(total.dtype).max
+    merged = torch.where(finite, total.clamp(-largest, largest), total).to(outs[0].dtype)
     return (merged, base.masked_fill(nowhere, -math.inf)) if return_logsumexp else merged
 
 

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "online_softmax.h"
+#include "overflow.h"
 #include "pack.h"
 #include "plan.h"
 #include "workspace.h"
@@ -100,24 +101,19 @@ class FewQueryAttention {
     s.rows = group_ * length(item.queries);
     load_queries(item, kv_head, s);
     int64_t chunk = item.chunk;
-    for (int64_t key = item.keys.begin; key < item.keys.end; key += kKeyChunk) {
+    for (int64_t key = item.keys.begin; key < item.keys.end; key += kKeyChunk, ++chunk) {
       const Range keys{key, min_of(key + kKeyChunk, item.keys.end)};
-      start_chunk(s);
-      with_stored_type<T>(p_.key, [&](auto* data) {
-        const auto* values = static_cast<decltype(data)>(p_.value.data);
-        visit_chunk(item, kv_head, keys,
-                    RowReader(data + row_offset(p_.key, item.row, kv_head, 0), p_.key.row_stride,
-                              p_.head_dim, item.keys.end),
-                    RowReader(values + row_offset(p_.value, item.row, kv_head, 0),
-                              p_.value.row_stride, p_.value_dim, item.keys.end),
-                    s);
-      });
-      if (item.chunks > 1) store_parts(item, kv_head, chunk++, s);
+      s.small = false;
+      visit_chunk(item, kv_head, keys, s);
+      keep(item, kv_head, chunk, s);
+      if (!any_overflowed(s)) continue;
+      s.small = true;
+      visit_chunk(item, kv_head, keys, s);
+      keep(item, kv_head, chunk, s);
     }
-    if (item.chunks == 1) {
-      for (int64_t r = 0; r < s.rows; ++r) store(place(item, kv_head, r), s.state[r], s.out(r));
-    } else if (is_last_part(item, kv_head, chunk - item.chunk)) {
-      merge_parts(item, kv_head, s);
+    if (item.chunks == 1) return;
+    if (is_last_part(item, kv_head, chunk - item.chunk)) {
+      for (int64_t r = 0; r < s.rows; ++r) merge_parts(item, kv_head, r, s.out(r));
     }
   }
 
@@ -129,6 +125,7 @@ class FewQueryAttention {
     T* scores;                // [64]
     int64_t rows;
     int64_t value_stride;
+    bool small;  // weights are made smaller, to mend rows (overflow.h)
 
     T* out(int64_t row) const { return values + row * value_stride; }
   };
@@ -140,9 +137,11 @@ class FewQueryAttention {
     int64_t query;
   };
 
+  // What one chunk leaves for the merge.
   struct Part {
     OnlineSoftmax<T>* state;
     T* values;
+    T* small;  // the same with smaller weights, if `values` overflowed
   };
 
   Scratch carve(char* workspace) const {
@@ -174,14 +173,23 @@ class FewQueryAttention {
     });
   }
 
-  void start_chunk(Scratch& s) const {
+  void visit_chunk(const cpu::Item& item, int64_t kv_head, Range chunk, const Scratch& s) const {
     fill(s.values, T{0}, s.rows * s.value_stride);
     for (int64_t r = 0; r < s.rows; ++r) s.state[r].reset();
+    with_stored_type<T>(p_.key, [&](auto* data) {
+      const auto* values = static_cast<decltype(data)>(p_.value.data);
+      visit_tiles(item, kv_head, chunk,
+                  RowReader(data + row_offset(p_.key, item.row, kv_head, 0), p_.key.row_stride,
+                            p_.head_dim, item.keys.end),
+                  RowReader(values + row_offset(p_.value, item.row, kv_head, 0),
+                            p_.value.row_stride, p_.value_dim, item.keys.end),
+                  s);
+    });
   }
 
   template <class S>
-  void visit_chunk(const cpu::Item& item, int64_t kv_head, Range chunk, const RowReader<S>& keys,
-                   const RowReader<S>& values, Scratch& s) const {
+  void visit_tiles(const cpu::Item& item, int64_t kv_head, Range chunk, const RowReader<S>& keys,
+                   const RowReader<S>& values, const Scratch& s) const {
     for (int64_t key = chunk.begin; key < chunk.end; key += kKeyTile) {
       const int64_t count = min_of(kKeyTile, chunk.end - key);
       const uint64_t key_bits = mask_.key_bits(item.row, key, count);
@@ -197,7 +205,7 @@ class FewQueryAttention {
 
   template <class S>
   void visit_tile(const Place& at, int64_t r, int64_t key, uint64_t bits, const RowReader<S>& keys,
-                  const RowReader<S>& values, Scratch& s) const {
+                  const RowReader<S>& values, const Scratch& s) const {
     constexpr int64_t kLanes = Vec<T>::kLanes;
     const int64_t begin = __builtin_ctzll(bits);
     const int64_t end = 64 - __builtin_clzll(bits);
@@ -212,6 +220,7 @@ class FewQueryAttention {
     if (bits != low_bits(columns)) hide_masked(s.scores, bits, columns);
     const T factor = s.state[r].update(s.scores, columns);
     if (factor != T{1}) scale_in_place(s.out(r), factor, p_.value_dim);
+    if (s.small) make_smaller(s.scores, columns);
     add_values(s.scores, bits, begin, end, values, key, s.out(r));
   }
 
@@ -239,32 +248,46 @@ class FewQueryAttention {
     (Vec<T>::load(out + d) + sum).store(out + d);
   }
 
-  void store(const Place& at, const OnlineSoftmax<T>& state, const T* values) const {
+  bool any_overflowed(const Scratch& s) const {
+    for (int64_t r = 0; r < s.rows; ++r) {
+      if (overflowed(s.out(r), p_.value_dim, s.state[r].sum)) return true;
+    }
+    return false;
+  }
+
+  // The results of one chunk: where they belong, or as parts of a longer row.
+  void keep(const cpu::Item& item, int64_t kv_head, int64_t chunk, const Scratch& s) const {
+    for (int64_t r = 0; r < s.rows; ++r) {
+      if (item.chunks == 1) {
+        store(place(item, kv_head, r), s.state[r], s.out(r), s.small);
+        continue;
+      }
+      const Part p = part(item, kv_head, r, chunk);
+      *p.state = s.state[r];
+      memcpy(s.small ? p.small : p.values, s.out(r), p_.value_dim * sizeof(T));
+    }
+  }
+
+  // `small`: only mends what is stored.
+  void store(const Place& at, const OnlineSoftmax<T>& state, const T* values, bool small) const {
     with_stored_type<T>(p_.out, [&](auto* data) {
-      store_scaled(values, state.normalizer(), p_.value_dim,
-                   data + row_offset(p_.out, at.batch, at.head, at.query));
+      auto* out = data + row_offset(p_.out, at.batch, at.head, at.query);
+      if (small) return mend_stored(values, state.normalizer(), p_.value_dim, out);
+      store_scaled(values, state.normalizer(), p_.value_dim, out);
     });
     if (p_.logsumexp.data == nullptr) return;
     const int64_t offset = row_offset(p_.logsumexp, at.batch, at.head, at.query);
     static_cast<T*>(p_.logsumexp.data)[offset] = state.logsumexp();
   }
 
-  // Of row r of a group's queries.
+  // Of head r of a group: only rows of one query have more than one chunk.
   Part part(const cpu::Item& item, int64_t kv_head, int64_t r, int64_t chunk) const {
     static_assert(sizeof(OnlineSoftmax<T>) == 2 * sizeof(T), "plan.cpp counts on it");
     const int64_t unit = chunk_slot(p_.mask, item.row, chunk) * p_.kv_heads + kv_head;
-    const int64_t index = unit * group_ * layout_.partial_queries + r;
+    const int64_t index = unit * group_ + r;
     char* begin = p_.workspace.shared + layout_.partials + index * layout_.partial_bytes;
-    return {reinterpret_cast<OnlineSoftmax<T>*>(begin),
-            reinterpret_cast<T*>(begin + sizeof(OnlineSoftmax<T>))};
-  }
-
-  void store_parts(const cpu::Item& item, int64_t kv_head, int64_t chunk, const Scratch& s) const {
-    for (int64_t r = 0; r < s.rows; ++r) {
-      const Part p = part(item, kv_head, r, chunk);
-      *p.state = s.state[r];
-      memcpy(p.values, s.out(r), p_.value_dim * sizeof(T));
-    }
+    T* values = reinterpret_cast<T*>(begin + sizeof(OnlineSoftmax<T>));
+    return {reinterpret_cast<OnlineSoftmax<T>*>(begin), values, values + p_.value_dim};
   }
 
   bool is_last_part(const cpu::Item& item, int64_t kv_head, int64_t finished) const {
@@ -274,22 +297,32 @@ class FewQueryAttention {
            item.chunks;
   }
 
-  void merge_parts(const cpu::Item& item, int64_t kv_head, Scratch& s) const {
-    for (int64_t r = 0; r < s.rows; ++r) {
-      OnlineSoftmax<T> total;
-      total.reset();
-      T* out = s.out(r);
-      fill(out, T{0}, p_.value_dim);
-      for (int64_t chunk = 0; chunk < item.chunks; ++chunk) {
-        const Part p = part(item, kv_head, r, chunk);
-        T part_factor;
-        const T factor = total.merge(*p.state, &part_factor);
-        for (int64_t d = 0; d < p_.value_dim; ++d) {
-          out[d] = out[d] * factor + p.values[d] * part_factor;
-        }
+  // Of row r of a group's queries, by way of `out`.
+  void merge_parts(const cpu::Item& item, int64_t kv_head, int64_t r, T* out) const {
+    const OnlineSoftmax<T> total = add_parts(item, kv_head, r, false, out);
+    store(place(item, kv_head, r), total, out, false);
+    if (!overflowed(out, p_.value_dim, total.sum)) return;
+    add_parts(item, kv_head, r, true, out);
+    store(place(item, kv_head, r), total, out, true);
+  }
+
+  OnlineSoftmax<T> add_parts(const cpu::Item& item, int64_t kv_head, int64_t r, bool small,
+                             T* out) const {
+    OnlineSoftmax<T> total;
+    total.reset();
+    fill(out, T{0}, p_.value_dim);
+    for (int64_t chunk = 0; chunk < item.chunks; ++chunk) {
+      const Part p = part(item, kv_head, r, chunk);
+      const bool has_small = small && overflowed(p.values, p_.value_dim, p.state->sum);
+      const T* values = has_small ? p.small : p.values;
+      T part_factor;
+      const T factor = total.merge(*p.state, &part_factor);
+      if (small && !has_small) part_factor *= static_cast<T>(kSmaller);
+      for (int64_t d = 0; d < p_.value_dim; ++d) {
+        out[d] = out[d] * factor + values[d] * part_factor;
       }
-      store(place(item, kv_head, r), total, out);
     }
+    return total;
   }
 
   const AttentionParams& p_;

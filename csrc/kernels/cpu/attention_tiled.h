@@ -9,6 +9,7 @@
 #pragma once
 
 #include "online_softmax.h"
+#include "overflow.h"
 #include "pack.h"
 #include "plan.h"
 #include "tile_product.h"
@@ -49,14 +50,16 @@ class TiledAttention {
     kv_head_ = head / (p_.heads / p_.kv_heads);
     queries_ = item.queries;
     item_keys_ = item.keys;
+    rows_ahead_ = ceil_div(kKeyTile, length(queries_));
     if (next_head() < p_.heads) {
       query_ahead_ = RowsAhead(p_.query, batch_, next_head(), queries_, p_.head_dim);
     }
     load_queries();
-    for (int64_t key = item.keys.begin; key < item.keys.end; key += kKeyTile) {
-      visit_key_tile(key, min_of(kKeyTile, item.keys.end - key));
-    }
-    store_output();
+    visit_keys();
+    if (store_output()) return;
+    small_ = true;
+    visit_keys();
+    mend_output();
   }
 
  private:
@@ -82,8 +85,14 @@ class TiledAttention {
         }
       }
     });
+  }
+
+  void visit_keys() {
     fill(out_, T{0}, length(queries_) * value_stride_);
     for (int64_t i = 0; i < length(queries_); ++i) state_[i].reset();
+    for (int64_t key = item_keys_.begin; key < item_keys_.end; key += kKeyTile) {
+      visit_key_tile(key, min_of(kKeyTile, item_keys_.end - key));
+    }
   }
 
   void visit_key_tile(int64_t key, int64_t keys) {
@@ -129,16 +138,6 @@ class TiledAttention {
     });
     finite_ = all_finite(packed_value_, keys * value_stride_);
     expect_after({key, key + keys});
-  }
-
-  // x * 0 is NaN for NaN and Inf, and 0 for everything else.
-  static bool all_finite(const T* values, int64_t count) {
-    const Vec<T> zero = Vec<T>::broadcast(T{0});
-    Vec<T> sum = zero;
-    for (int64_t i = 0; i < count; i += Vec<T>::kLanes) {
-      sum = fma(Vec<T>::load(values + i), zero, sum);
-    }
-    return reduce_add(sum) == T{0};
   }
 
   // Rows of one register block. Keys behind the last one that any of them sees are not computed.
@@ -208,9 +207,9 @@ class TiledAttention {
   void soften(const RowBlock& block, int64_t key) {
     for (int64_t i = 0; i < block.rows; ++i) {
       T* scores = block.scores + i * kKeyTile;
-      key_ahead_.prefetch_one();
-      value_ahead_.prefetch_one();
-      query_ahead_.prefetch_one();
+      key_ahead_.prefetch(rows_ahead_);
+      value_ahead_.prefetch(rows_ahead_);
+      query_ahead_.prefetch(1);
       if (block.bits[i] == 0) {
         fill(scores, T{0}, block.columns);
         continue;
@@ -225,6 +224,7 @@ class TiledAttention {
       }
       const T factor = state_[row].update(scores, block.columns);
       if (factor != T{1}) scale_in_place(out_ + row * value_stride_, factor, value_stride_);
+      if (small_) make_smaller(scores, block.columns);
     }
   }
 
@@ -274,17 +274,31 @@ class TiledAttention {
     }
   }
 
-  void store_output() {
+  // False if a row has to be mended.
+  bool store_output() {
+    bool right = true;
     with_stored_type<T>(p_.out, [&](auto* data) {
       for (int64_t i = 0; i < length(queries_); ++i) {
-        store_scaled(out_ + i * value_stride_, state_[i].normalizer(), p_.value_dim,
+        const T* sums = out_ + i * value_stride_;
+        store_scaled(sums, state_[i].normalizer(), p_.value_dim,
                      data + row_offset(p_.out, batch_, head_, queries_.begin + i));
+        right = right && !overflowed(sums, p_.value_dim, state_[i].sum);
       }
     });
-    if (p_.logsumexp.data == nullptr) return;
+    if (p_.logsumexp.data == nullptr) return right;
     T* logsumexp = static_cast<T*>(p_.logsumexp.data) +
                    row_offset(p_.logsumexp, batch_, head_, queries_.begin);
     for (int64_t i = 0; i < length(queries_); ++i) logsumexp[i] = state_[i].logsumexp();
+    return right;
+  }
+
+  void mend_output() {
+    with_stored_type<T>(p_.out, [&](auto* data) {
+      for (int64_t i = 0; i < length(queries_); ++i) {
+        mend_stored(out_ + i * value_stride_, state_[i].normalizer(), p_.value_dim,
+                    data + row_offset(p_.out, batch_, head_, queries_.begin + i));
+      }
+    });
   }
 
   const AttentionParams& p_;
@@ -302,11 +316,13 @@ class TiledAttention {
   T* rows_;                  // [4, depth]
   uint64_t* bits_;           // [48]
   bool finite_ = true;
+  bool small_ = false;  // weights are made smaller, to mend rows (overflow.h)
   int64_t batch_ = 0;
   int64_t head_ = 0;
   int64_t kv_head_ = 0;
   Range queries_{0, 0};
   Range item_keys_{0, 0};
+  int64_t rows_ahead_ = 1;  // to ask for with each query, so that a tile's are asked for in time
   RowsAhead key_ahead_;
   RowsAhead value_ahead_;
   RowsAhead query_ahead_;

@@ -23,7 +23,7 @@ inline void prefetch_row(const S* row, int64_t columns) {
   }
 }
 
-// Rows that are needed soon, asked for one at a time, between other work.
+// Rows that are needed soon, asked for a few at a time, between other work.
 class RowsAhead {
  public:
   RowsAhead() = default;
@@ -39,11 +39,11 @@ class RowsAhead {
     bytes_ = columns * element;
   }
 
-  void prefetch_one() {
-    if (count_ == 0) return;
-    --count_;
-    prefetch_row<3>(next_, bytes_);
-    next_ += stride_;
+  void prefetch(int64_t rows) {
+    for (; rows > 0 && count_ > 0; --rows, --count_) {
+      prefetch_row<3>(next_, bytes_);
+      next_ += stride_;
+    }
   }
 
  private:

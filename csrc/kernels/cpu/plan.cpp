@@ -33,8 +33,7 @@ struct RowPlan {
 RowPlan plan_row(const MaskView& mask, int64_t row) {
   const Range keys = mask.row_range(row);
   if (length(keys) == 0) return {{0, 0}, Path::kZero};
-  const bool few = mask.queries() <= kFewQueries || length(keys) <= kFewQueries;
-  return {keys, few ? Path::kFew : Path::kTiled};
+  return {keys, takes_few(mask.queries(), keys) ? Path::kFew : Path::kTiled};
 }
 
 class ItemWriter {
@@ -150,15 +149,14 @@ void plan_rows(const MaskParams& params, int64_t batch, Range* rows) {
 
 SharedLayout shared_layout(const AttentionParams& params) {
   SharedLayout layout{};
-  layout.partial_queries = min_of(params.mask.queries, kFewQueries);
-  layout.partial_bytes = (params.value_dim + 2) * compute_bytes(params.query.dtype);
+  layout.partial_bytes = (2 * params.value_dim + 2) * compute_bytes(params.query.dtype);
   layout.item_capacity = most_items(params);
   layout.counters = aligned(layout.item_capacity * static_cast<int64_t>(sizeof(Item)));
   layout.partials = layout.counters + aligned(params.batch * params.kv_heads * 4);
   layout.total = layout.partials;
   if (max_chunks(params.mask) > 1) {
     const int64_t partials = chunk_slots(params.mask, params.batch) * params.heads;
-    layout.total += aligned(partials * layout.partial_queries * layout.partial_bytes);
+    layout.total += aligned(partials * layout.partial_bytes);
   }
   return layout;
 }

@@ -11,7 +11,7 @@ constexpr int64_t kQueryTile = 48;
 // Its products take at most this many elements of a head, or columns of values, at once.
 constexpr int64_t kPanel = 64;
 // The few-query path takes at most this many queries of a head at once.
-constexpr int64_t kFewBlock = kFewQueries;
+constexpr int64_t kFewBlock = 8;
 
 enum class Path : int32_t {
   kZero,   // queries that see nothing; one work unit for all heads
@@ -34,8 +34,7 @@ struct SharedLayout {
   int64_t item_capacity;
   int64_t counters;
   int64_t partials;
-  int64_t partial_bytes;    // one partial result: maximum, sum, weighted values
-  int64_t partial_queries;  // of one head that have partial results, at most
+  int64_t partial_bytes;  // one partial result: maximum, sum, weighted values twice (overflow.h)
   int64_t total;
 };
 

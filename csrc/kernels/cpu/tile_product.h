@@ -58,20 +58,30 @@ inline void block_product(Matrix<const T> a, Matrix<const T> b, int64_t depth, M
   }
 }
 
-template <class Element, class T, int kRows>
-inline void row_block_product(Matrix<const T> a, Matrix<const T> b, int64_t depth, int64_t columns,
-                              Matrix<T> c, bool accumulate) {
-  constexpr int kVectors = Vec<T>::kBlockVectors;
+// Blocks of `kVectors` vectors from column j on, as many as there are. Returns the column behind.
+template <class Element, class T, int kRows, int kVectors>
+inline int64_t column_blocks(int64_t j, Matrix<const T> a, Matrix<const T> b, int64_t depth,
+                             int64_t columns, Matrix<T> c, bool accumulate) {
   constexpr int64_t kColumns = kVectors * Vec<T>::kLanes;
-  int64_t j = 0;
   for (; j + kColumns <= columns; j += kColumns) {
     block_product<Element, T, kRows, kVectors>(a, {b.data + j, b.stride}, depth,
                                                {c.data + j, c.stride}, accumulate);
   }
-  for (; j < columns; j += Vec<T>::kLanes) {
-    block_product<Element, T, kRows, 1>(a, {b.data + j, b.stride}, depth, {c.data + j, c.stride},
-                                        accumulate);
+  return j;
+}
+
+template <class Element, class T, int kRows>
+inline void row_block_product(Matrix<const T> a, Matrix<const T> b, int64_t depth, int64_t columns,
+                              Matrix<T> c, bool accumulate) {
+  constexpr int kVectors = Vec<T>::kBlockVectors;
+  int64_t j = 0;
+  // One or two rows leave registers for twice the columns, and need them: each sum waits for its
+  // own last addition.
+  if constexpr (kRows <= 2) {
+    j = column_blocks<Element, T, kRows, 2 * kVectors>(j, a, b, depth, columns, c, accumulate);
   }
+  j = column_blocks<Element, T, kRows, kVectors>(j, a, b, depth, columns, c, accumulate);
+  column_blocks<Element, T, kRows, 1>(j, a, b, depth, columns, c, accumulate);
 }
 
 // Finds the block that has exactly `rows` rows.

@@ -16,28 +16,18 @@ MASKED_ATTN_INLINE MaskView visible_mask(const AttentionParams& p, int64_t row) 
   return MaskView(mask, row);
 }
 
-// A row takes the few-query path by the same rule as on the CPU.
-MASKED_ATTN_INLINE bool takes_few(int64_t queries, Range keys) {
-  return queries <= kFewQueries || length(keys) <= kFewQueries;
-}
-
-// Queries of a head that may have partial results: those of a row of more than one chunk.
-MASKED_ATTN_DEVICE inline int64_t split_queries(const AttentionParams& p) {
-  return min_of(p.mask.queries, kFewQueries);
-}
-
-// A partial result in the workspace: maximum, sum, weighted values.
+// A partial result in the workspace: maximum, sum, weighted values, and those with smaller weights
+// if the first overflowed.
 MASKED_ATTN_DEVICE inline int64_t part_elements(const AttentionParams& p) {
-  return 2 + p.value_dim;
+  return 2 + 2 * p.value_dim;
 }
 
-// `query` counts from the first of the row.
+// Only rows of one query have more than one chunk.
 template <class T>
-MASKED_ATTN_INLINE T* part_of(const AttentionParams& p, int64_t batch, int64_t head, int64_t query,
+MASKED_ATTN_INLINE T* part_of(const AttentionParams& p, int64_t batch, int64_t head,
                               int64_t chunk) {
   const int64_t unit = chunk_slot(p.mask, batch, chunk) * p.heads + head;
-  return reinterpret_cast<T*>(p.workspace.shared) +
-         (unit * split_queries(p) + query) * part_elements(p);
+  return reinterpret_cast<T*>(p.workspace.shared) + unit * part_elements(p);
 }
 
 // One query's parts, added in the caller's order by one warp; a lane holds some columns.
@@ -58,44 +48,71 @@ class Merged {
     for (int c = 0; c < kColumns; ++c) values_[c] = values_[c] * factor + values[c] * part_factor;
   }
 
-  MASKED_ATTN_METHOD void add(const T* part, int64_t value_dim) {
+  MASKED_ATTN_METHOD void add(const T* part, int64_t value_dim, bool small) {
     T values[kColumns];
+    load(part + 2, value_dim, values);
+    const SoftmaxPart<T> state{part[0], part[1]};
+    if (small) {
+      const bool has_small = overflowed(state.sum, values);
+      if (has_small) load(part + 2 + value_dim, value_dim, values);
 #pragma unroll
-    for (int c = 0; c < kColumns; ++c) {
-      const int64_t column = c * kWarp + lane_index();
-      values[c] = column < value_dim ? part[2 + column] : T{0};
+      for (int c = 0; c < kColumns; ++c) {
+        if (!has_small) values[c] = values[c] * static_cast<T>(kSmaller);
+      }
     }
-    add({part[0], part[1]}, values);
+    add(state, values);
   }
 
-  MASKED_ATTN_METHOD void keep(T* part, int64_t value_dim) const {
+  MASKED_ATTN_METHOD void keep(T* part, int64_t value_dim, bool small) const {
     if (lane_index() == 0) {
       part[0] = total_.max;
       part[1] = total_.sum;
     }
+    T* values = part + 2 + (small ? value_dim : 0);
 #pragma unroll
     for (int c = 0; c < kColumns; ++c) {
       const int64_t column = c * kWarp + lane_index();
-      if (column < value_dim) part[2 + column] = values_[c];
+      if (column < value_dim) values[column] = values_[c];
     }
   }
 
-  // Queries that saw nothing get 0, and a log-sum-exp of -inf.
+  // Whether values need to be added up again with smaller weights. All lanes get the same answer.
+  MASKED_ATTN_METHOD bool overflowed() const { return overflowed(total_.sum, values_); }
+
+  // Queries that saw nothing get 0, and a log-sum-exp of -inf. `small`: only mends what is stored.
   MASKED_ATTN_METHOD void store(const AttentionParams& p, int64_t batch, int64_t head,
-                                int64_t query) const {
+                                int64_t query, bool small) const {
     const T normalizer = total_.sum == T{0} ? T{0} : T{1} / total_.sum;
     const int64_t to = row_offset(p.out, batch, head, query);
 #pragma unroll
     for (int c = 0; c < kColumns; ++c) {
       const int64_t column = c * kWarp + lane_index();
-      if (column < p.value_dim) store_element(p.out, to + column, values_[c] * normalizer);
+      if (column >= p.value_dim) continue;
+      T value = values_[c] * normalizer;
+      if (small) value = mended(load_element<T>(p.out, to + column), value);
+      store_element(p.out, to + column, value);
     }
-    if (p.logsumexp.data == nullptr || lane_index() != 0) return;
+    if (small || p.logsumexp.data == nullptr || lane_index() != 0) return;
     const int64_t index = row_offset(p.logsumexp, batch, head, query);
     static_cast<T*>(p.logsumexp.data)[index] = logsumexp_of(total_);
   }
 
  private:
+  MASKED_ATTN_METHOD static bool overflowed(T weight_sum, const T (&values)[kColumns]) {
+    bool finite = true;
+#pragma unroll
+    for (int c = 0; c < kColumns; ++c) finite = finite && is_finite(values[c]);
+    return ballot(!finite) != 0 && is_finite(weight_sum);
+  }
+
+  MASKED_ATTN_METHOD static void load(const T* from, int64_t count, T (&values)[kColumns]) {
+#pragma unroll
+    for (int c = 0; c < kColumns; ++c) {
+      const int64_t column = c * kWarp + lane_index();
+      values[c] = column < count ? from[column] : T{0};
+    }
+  }
+
   SoftmaxPart<T> total_{negative_infinity(T{}), T{0}};
   T values_[kColumns];
 };

@@ -58,16 +58,29 @@ class FewBlock {
     count_ = static_cast<int>(min_of(kRows, all_rows - first_row));
     load_queries();
     block_barrier();
-    rows_.reset(count_);
+    bool right = false;
+#pragma unroll 1
+    for (int pass = 0; pass < 2 && !right; ++pass) {
+      right = visit_chunk(chunk, keys, chunks, pass != 0);
+    }
+  }
+
+ private:
+  // False if the block has to visit the chunk again, with smaller weights.
+  MASKED_ATTN_METHOD bool visit_chunk(int64_t chunk, Range keys, int64_t chunks, bool small) {
+    rows_.reset(count_, small);
     for (int64_t key = keys.begin + warp_index() * kWarp; key < keys.end; key += kThreads) {
       visit({key, min_of(key + kWarp, keys.end)});
     }
     share_parts();
     block_barrier();
-    for (int i = warp_index(); i < count_; i += kWarps) merge_warps(i, chunk, chunks);
+    bool right = true;
+    for (int i = warp_index(); i < count_; i += kWarps) {
+      right = merge_warps(i, chunk, chunks, small) && right;
+    }
+    return small || all_warps(right, 0);
   }
 
- private:
   static constexpr int kRows = kWarpRows<T>;
   static constexpr int64_t kPartStride = 2 + kColumns * kWarp;
 
@@ -186,7 +199,8 @@ class FewBlock {
     }
   }
 
-  MASKED_ATTN_METHOD void merge_warps(int i, int64_t chunk, int64_t chunks) {
+  // False if the values overflowed.
+  MASKED_ATTN_METHOD bool merge_warps(int i, int64_t chunk, int64_t chunks, bool small) {
     Merged<T, kColumns> merged;
     for (int warp = 0; warp < kWarps; ++warp) {
       const int64_t at = part_offset(warp, i);
@@ -199,11 +213,11 @@ class FewBlock {
     }
     const Place to = place(i);
     if (chunks <= 1) {
-      merged.store(p_, batch_, to.head, to.query);
+      merged.store(p_, batch_, to.head, to.query, small);
     } else {
-      const int64_t query = to.query - mask_.all_queries().begin;
-      merged.keep(part_of<T>(p_, batch_, to.head, query, chunk), p_.value_dim);
+      merged.keep(part_of<T>(p_, batch_, to.head, chunk), p_.value_dim, small);
     }
+    return !merged.overflowed();
   }
 
   const AttentionParams& p_;
@@ -217,12 +231,12 @@ class FewBlock {
   int count_ = 0;
 };
 
-// Blocks for one key head of one row. Either its queries are few and may have many chunks, or they
-// are many, and its keys are one chunk.
+// Blocks for one key head of one row. Either it has one query and may have many chunks, or its keys
+// are one chunk.
 template <class T>
 MASKED_ATTN_DEVICE int64_t blocks_of_head(const AttentionParams& p) {
   const int64_t group = p.heads / p.kv_heads;
-  return max_of(ceil_div(group * split_queries(p), kWarpRows<T>) * max_chunks(p.mask),
+  return max_of(ceil_div(group, kWarpRows<T>) * max_chunks(p.mask),
                 ceil_div(group * p.mask.queries, kWarpRows<T>));
 }
 
@@ -233,7 +247,7 @@ MASKED_ATTN_KERNEL few(AttentionParams p) {
   const int64_t kv_head = block_index() / blocks % p.kv_heads;
   const int64_t batch = block_index() / (blocks * p.kv_heads);
   const MaskView mask = visible_mask(p, batch);
-  const int64_t most_chunks = mask.queries() <= kFewQueries ? max_chunks(p.mask) : 1;
+  const int64_t most_chunks = mask.queries() == 1 ? max_chunks(p.mask) : 1;
   const int64_t chunk = block_of_head % most_chunks;
   const int64_t row_block = block_of_head / most_chunks;
   if (row_block * kWarpRows<T> >= p.heads / p.kv_heads * mask.queries()) return;
@@ -247,21 +261,24 @@ MASKED_ATTN_KERNEL few(AttentionParams p) {
             {begin, min_of(begin + kKeyChunk, keys.end)}, chunks);
 }
 
-// One warp for each query whose row has more than one chunk.
+// One warp for each head of a row of one query, which may have more than one chunk.
 template <class T, int kColumns>
 MASKED_ATTN_KERNEL merge(AttentionParams p) {
-  const int64_t query = block_index() % split_queries(p);
-  const int64_t head = block_index() / split_queries(p) % p.heads;
-  const int64_t batch = block_index() / (split_queries(p) * p.heads);
+  const int64_t head = block_index() % p.heads;
+  const int64_t batch = block_index() / p.heads;
   const MaskView mask = visible_mask(p, batch);
-  if (mask.queries() > kFewQueries || query >= mask.queries()) return;
+  if (mask.queries() != 1) return;
   const int64_t chunks = ceil_div(length(block_row_range(mask, batch, 0)), kKeyChunk);
   if (chunks <= 1) return;
-  Merged<T, kColumns> merged;
-  for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-    merged.add(part_of<T>(p, batch, head, query, chunk), p.value_dim);
+#pragma unroll 1
+  for (int small = 0; small < 2; ++small) {
+    Merged<T, kColumns> merged;
+    for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+      merged.add(part_of<T>(p, batch, head, chunk), p.value_dim, small != 0);
+    }
+    merged.store(p, batch, head, mask.all_queries().begin, small != 0);
+    if (!merged.overflowed()) return;
   }
-  merged.store(p, batch, head, mask.all_queries().begin + query);
 }
 
 template <class T>
@@ -270,8 +287,7 @@ Status run(const AttentionParams& p, Stream stream) {
     const Status status = launch(few<T, kColumns>, p.batch * p.kv_heads * blocks_of_head<T>(p),
                                  kThreads, layout_of<T, kColumns>(p.head_dim).total, stream, p);
     if (status != 0 || max_chunks(p.mask) == 1) return status;
-    return launch(merge<T, kColumns>, p.batch * p.heads * split_queries(p), kWarp, kRangeBytes,
-                  stream, p);
+    return launch(merge<T, kColumns>, p.batch * p.heads, kWarp, kRangeBytes, stream, p);
   });
 }
 

@@ -56,16 +56,24 @@ class TiledBlock {
     queries_ = queries;
     count_ = static_cast<int>(max_of(0, min_of(kRows, queries.end - query_of(0))));
     load_queries();
-    rows_.reset(count_);
-    for (int64_t key = keys.begin; key < keys.end; key += kTileKeys) {
-      const Range tile{key, min_of(key + kTileKeys, keys.end)};
-      if (may_see(tile)) visit(tile);
-    }
-    store();
+    bool right = false;
+#pragma unroll 1
+    for (int pass = 0; pass < 2 && !right; ++pass) right = visit_keys(keys, pass != 0);
   }
 
  private:
   static constexpr int kRows = kWarpRows<T>;
+
+  // False if the block has to visit its keys again, with smaller weights.
+  MASKED_ATTN_METHOD bool visit_keys(Range keys, bool small) {
+    rows_.reset(count_, small);
+    for (int64_t key = keys.begin; key < keys.end; key += kTileKeys) {
+      const Range tile{key, min_of(key + kTileKeys, keys.end)};
+      if (may_see(tile)) visit(tile);
+    }
+    const bool right = store(small);
+    return small || all_warps(right, 0);
+  }
 
   // Query i of this warp.
   MASKED_ATTN_METHOD int64_t query_of(int i) const {
@@ -168,14 +176,18 @@ class TiledBlock {
     }
   }
 
-  MASKED_ATTN_METHOD void store() {
+  // False if a row has to be mended.
+  MASKED_ATTN_METHOD bool store(bool small) {
+    bool right = true;
 #pragma unroll
     for (int i = 0; i < kRows; ++i) {
       if (i >= count_) break;
       Merged<T, kColumns> row;
       row.add(rows_.total(i), rows_.out(i));
-      row.store(p_, batch_, head_, query_of(i));
+      row.store(p_, batch_, head_, query_of(i), small);
+      right = right && !row.overflowed();
     }
+    return right;
   }
 
   const AttentionParams& p_;

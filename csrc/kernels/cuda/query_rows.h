@@ -2,6 +2,7 @@
 // holds the weight of one key at a time, and some columns of the values: lane, lane + 32, ...
 #pragma once
 
+#include "../overflow.h"
 #include "warp.h"
 
 namespace masked_attn::cuda {
@@ -39,9 +40,10 @@ class QueryRows {
  public:
   static constexpr int kRows = kWarpRows<T>;
 
-  // The first `count` rows are used.
-  MASKED_ATTN_METHOD void reset(int count) {
+  // The first `count` rows are used. `small`: weights are made smaller, to mend rows (overflow.h).
+  MASKED_ATTN_METHOD void reset(int count, bool small) {
     count_ = count;
+    small_ = small;
 #pragma unroll
     for (int i = 0; i < kRows; ++i) {
       max_[i] = negative_infinity(T{});
@@ -63,6 +65,7 @@ class QueryRows {
     }
     weight_[i] = seen ? weight_of(score - base_of(max_[i])) : T{0};
     sum_[i] = sum_[i] + weight_[i];
+    if (small_) weight_[i] = smaller_weight(weight_[i]);
     seen_[i] = ballot(seen);
   }
 
@@ -94,6 +97,7 @@ class QueryRows {
   }
 
   int count_;
+  bool small_;
   T max_[kRows];
   T sum_[kRows];
   T weight_[kRows];

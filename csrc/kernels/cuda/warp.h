@@ -75,6 +75,19 @@ MASKED_ATTN_INLINE Range block_row_range(const MaskView& mask, int64_t row, int6
   return last < first ? Range{0, 0} : Range{first, last + 1};
 }
 
+// Whether all warps of the block say so, in the shared memory of `block_row_range`. Every lane of a
+// warp says the same, and every thread of the block gets the answer.
+MASKED_ATTN_INLINE bool all_warps(bool answer, int64_t offset) {
+  const int warps = block_threads() / kWarp;
+  const Shared<int32_t> answers(offset, warps);
+  if (lane_index() == 0) answers.set(warp_index(), answer);
+  block_barrier();
+  bool all = true;
+  for (int warp = 0; warp < warps; ++warp) all = all && answers.get(warp) != 0;
+  block_barrier();
+  return all;
+}
+
 // One element of a tensor, in the type of computation.
 template <class T>
 MASKED_ATTN_INLINE T load_element(const TensorView& view, int64_t offset) {
