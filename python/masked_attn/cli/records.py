@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, NoReturn
 
 from masked_attn.cli.errors import BadInput
+from masked_attn.cli.same_file import check_input
 
 __all__ = [
     "ERROR_FIELD",
@@ -155,9 +156,12 @@ def open_input(name: str) -> Iterator[BinaryIO]:
     """Open a file for reading; ``-`` is stdin.
 
     Raises:
-        BadInput: it cannot be opened.
+        BadInput: it cannot be opened, or this process prints to it.
     """
     if name == "-":
+        if sys.stdin is None:
+            raise BadInput("cannot read stdin: it is closed")
+        check_input(sys.stdin.fileno(), shown_name(name))
         yield sys.stdin.buffer
         return
     try:
@@ -165,6 +169,7 @@ def open_input(name: str) -> Iterator[BinaryIO]:
     except (OSError, ValueError) as error:
         _cannot_read(name, error)
     with stream:
+        check_input(stream.fileno(), name)
         yield stream
 
 

@@ -23,6 +23,7 @@ from masked_attn.cli.bench.workload import WORKLOADS, describe_lengths
 from masked_attn.cli.errors import BadInput
 from masked_attn.cli.machine import describe_gpu, this_machine, why_no_gpu
 from masked_attn.cli.progress import progress
+from masked_attn.cli.same_file import check_apart, check_output
 
 __all__ = ["run"]
 
@@ -81,6 +82,8 @@ def _check(args: argparse.Namespace, setting: Setting, systems: Sequence[System]
         _check_writable(args.plot)
     if args.json not in (None, STDOUT):
         _check_writable(args.json)
+        if args.plot:
+            check_apart(args.json, args.plot, "--json and --plot")
     setting.check_fit()
     if any(system.switches is not None for system in systems):
         require_patching()
@@ -151,6 +154,7 @@ def _check_writable(file: str) -> None:
         raise BadInput(f"cannot write {file}: it is a directory")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise BadInput(f"cannot write {file}: no such directory, or no permission")
+    check_output(file, file)
 
 
 def _writing(file: str, write: Callable[[], object]) -> None:
