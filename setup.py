@@ -6,6 +6,7 @@ The module can be imported for its functions (`make` and the tests do); only run
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import shutil
 import subprocess
@@ -199,17 +200,42 @@ def empty(header: Path) -> None:
 
 
 def fill(header: Path, folder: Path) -> None:
-    """Make an empty precompiled header again, if more sources will be compiled than are quick."""
+    """Make an empty precompiled header again, if more sources changed than compile quickly."""
     if header.stat().st_size:
         return
-    ninja = [str(tool("ninja")), "-C", str(folder), "--quiet"]
-    steps = _output(*ninja, "-n", "-v", *TARGETS.values())
-    if header.name in steps or steps.count(f"-o {header.parent.relative_to(folder)}") <= QUICK:
+    name = str(header.relative_to(folder))
+    ninja = [str(tool("ninja")), "-C", str(folder), "--quiet", "-t"]
+    stale = stale_outputs(folder, _output(*ninja, "deps"))
+    changed = [output for output in stale if output.startswith(os.path.dirname(name))]
+    if name in changed or len(changed) <= QUICK:
         return  # Ninja will make it, or it is not worth the half minute that it takes
     before = header.stat()
-    command = _output(*ninja, "-t", "commands", str(header.relative_to(folder)))
-    subprocess.run(command, shell=True, cwd=folder, check=True)
+    subprocess.run(_output(*ninja, "commands", name), shell=True, cwd=folder, check=True)
     os.utime(header, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def stale_outputs(folder: Path, deps: str) -> list[str]:
+    """Return the outputs that are older than something they were made from.
+
+    Args:
+        folder: of the build.
+        deps: what `ninja -t deps` prints: a line for each output, then its files, then a blank one.
+    """
+    times: dict[Path, float] = {}
+
+    def time(name: str) -> float:
+        path = folder / name
+        if path not in times:
+            times[path] = path.stat().st_mtime if path.exists() else math.inf
+        return times[path]
+
+    stale = []
+    for block in deps.strip().split("\n\n"):
+        first, *files = block.splitlines()
+        output = first.partition(": #deps")[0]
+        if any(time(file.strip()) > time(output) for file in files):
+            stale.append(output)
+    return stale
 
 
 def _output(*command: str) -> str:
