@@ -6,6 +6,8 @@ What a line carries is kept as the bytes that the user wrote: nothing is parsed 
 from __future__ import annotations
 
 import json
+import os
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +24,7 @@ __all__ = [
     "LONGEST_LINE",
     "LineFormat",
     "Record",
+    "count_lines",
     "is_jsonl",
     "open_input",
     "read_lines",
@@ -31,6 +34,7 @@ __all__ = [
 
 ERROR_FIELD = "error"
 LONGEST_LINE = 16 * 2**20  # bytes; a file without line ends must not fill the memory
+COUNTED_BYTES = 2**20  # at once, when lines are counted
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # some editors put it first
 JSON_SPACE = b" \t\r\n"
 
@@ -124,6 +128,24 @@ def is_jsonl(name: str, chosen: str) -> bool:
     if chosen != "auto":
         return chosen == "jsonl"
     return Path(name).suffix.lower() in (".jsonl", ".ndjson")
+
+
+def count_lines(stream: BinaryIO) -> int | None:
+    """Number of lines from here to the end of a file; ``None`` for a pipe or a terminal.
+
+    What is read next stays as it is: the file is read at other places than its own.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    descriptor = stream.fileno()
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return None
+    place, lines, block = stream.tell(), 0, b"\n"
+    while data := os.pread(descriptor, COUNTED_BYTES, place):
+        place, block = place + len(data), data
+        lines += data.count(b"\n")
+    return lines + (not block.endswith(b"\n"))
 
 
 def read_records(lines: Iterator[bytes], line_format: LineFormat) -> Iterator[Record]:
