@@ -14,6 +14,7 @@ import torch
 from masked_attn import _library
 from masked_attn.cli.machine import cpu_name, installed
 from masked_attn.cli.self_check import self_check
+from masked_attn.cli.version import package_version
 
 __all__ = ["collect", "package_version", "run"]
 
@@ -43,11 +44,6 @@ def collect() -> dict[str, Any]:
         "cuda_device": torch.cuda.is_available(),
         "self_check": {**asdict(check), "passed": check.passed},
     }
-
-
-def package_version() -> str:
-    """Version of masked_attn: of the installed package, else of the sources that were built."""
-    return installed("masked_attn") or str(_library.load().build_info().get("version", "unknown"))
 
 
 def _as_text(facts: dict[str, Any]) -> str:

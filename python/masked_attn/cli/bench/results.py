@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-
 from masked_attn.cli.bench.memory import Memory
 from masked_attn.cli.bench.running import Outcome
 from masked_attn.cli.bench.systems import BASELINE
@@ -74,11 +72,7 @@ def table(rows: Sequence[Row]) -> str:
 
 def _described(outcome: Outcome) -> Row:
     system = outcome.system
-    switches = system.switches and {
-        name: str(value).removeprefix("torch.") if isinstance(value, torch.dtype) else value
-        for name, value in system.switches.items()
-    }
-    row: Row = {"system": system.name, "label": system.label, "switches": switches}
+    row: Row = {"system": system.name, "label": system.label, "switches": system.switches}
     row.update(dict.fromkeys((*_TIMES, *_MEMORY, *_AGREEMENT)))
     row.update(rows=None if outcome.tokens is None else len(outcome.tokens))
     row.update(prompt_samples_s=outcome.prompt, total_samples_s=outcome.total)
