@@ -221,6 +221,32 @@ def test_build_facts_name_this_build() -> None:
     assert facts["cuda"] or facts["cuda_reason"]
 
 
+@pytest.mark.skipif(_C.build_info()["cuda"], reason="this build has CUDA kernels")
+class TestWithoutCudaKernels:
+    """A library for the CPU loads into a CUDA build of torch, whose tensors then need an answer."""
+
+    def test_054_tensors_on_a_gpu_hear_what_is_missing(self) -> None:
+        keys = torch._C.DispatchKeySet(torch._C.DispatchKey.CUDA)  # as if the mask were on a GPU
+        call = torch.ops.masked_attn.expand_mask.default.redispatch
+        with pytest.raises(NotImplementedError) as caught:
+            call(keys, torch.ones(1, 1), dtype=torch.float32)
+        reason = _C.build_info()["cuda_reason"]
+        start = "masked_attn::expand_mask: this library has no CUDA kernels, since when it was "
+        start += f"built {reason}"
+        assert str(caught.value).startswith(start)
+
+    def test_054_every_operator_says_so(self) -> None:
+        names = [
+            name
+            for name in torch._C._dispatch_get_all_op_names()
+            if name.startswith("masked_attn::")
+            and torch._C._dispatch_has_kernel_for_dispatch_key(name, "CPU")
+        ]
+        assert len(names) > 5
+        for name in names:
+            assert torch._C._dispatch_has_kernel_for_dispatch_key(name, "CUDA"), name
+
+
 def test_an_unknown_instruction_set_is_refused_and_the_sets_are_listed(tmp_path: Path) -> None:
     code = "import masked_attn; masked_attn._C.selected_instruction_set()"
     result = run_python(code, tmp_path, MASKED_ATTN_ISA="nonsense")
