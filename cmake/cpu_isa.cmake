@@ -42,7 +42,10 @@ function(masked_attn_add_kernel_objects name)
   set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE ON)
 endfunction()
 
-# Adds the static library `masked_attn_kernels` (no torch) from csrc/kernels/cpu.
+# Adds two libraries (no torch) from csrc/kernels/cpu: the static `masked_attn_kernels`, for programs
+# that look inside, and the shared `masked_attn_kernels_shared`, which shows only the doors
+# (kernels/cpu/isa.h and plan.h). Whoever meets in one process uses the shared one, so that each
+# kernel, and the choice of the instruction set, is there once.
 function(masked_attn_add_kernels)
   file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/csrc/kernels/cpu/*.cpp)
   set(common)
@@ -59,6 +62,11 @@ function(masked_attn_add_kernels)
   endforeach()
 
   add_library(masked_attn_kernels STATIC ${objects})
-  target_include_directories(masked_attn_kernels PUBLIC ${PROJECT_SOURCE_DIR}/csrc)
-  target_compile_definitions(masked_attn_kernels PUBLIC ${MASKED_ATTN_X86_DEFINITION})
+  add_library(masked_attn_kernels_shared SHARED ${objects})
+  set_target_properties(masked_attn_kernels_shared PROPERTIES
+    PREFIX lib SUFFIX .so OUTPUT_NAME masked_attn_kernels)
+  foreach(library masked_attn_kernels masked_attn_kernels_shared)
+    target_include_directories(${library} PUBLIC ${PROJECT_SOURCE_DIR}/csrc)
+    target_compile_definitions(${library} PUBLIC ${MASKED_ATTN_X86_DEFINITION})
+  endforeach()
 endfunction()

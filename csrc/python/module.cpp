@@ -45,6 +45,7 @@ py::dict build_facts() {
   py::dict facts;
   facts["version"] = build_info::kVersion;
   facts["torch_version"] = build_info::kTorchVersion;
+  facts["torch_cuda"] = build_info::kTorchCuda;
   facts["python_tag"] = build_info::kPythonTag;
   facts["compiler"] = build_info::kCompiler;
   facts["build_type"] = build_info::kBuildType;

@@ -9,7 +9,11 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from . import _library
+from . import _program
+
+_program.check_words_first()
+
+from . import _library  # noqa: E402
 
 _C = _library.load()
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 try:
     import torch
@@ -26,16 +28,24 @@ LIBRARY_NAME = "libmasked_attn_ops.so"
 
 REBUILD = "pip install --no-build-isolation --force-reinstall --no-deps ."
 BUILT_FOR_ANOTHER_TORCH = (
-    f"masked_attn was built for torch {{built}}, found {{found}}; run: {REBUILD}"
+    "masked_attn was built for torch {built}, found {found}; "
+    f"in the folder of its sources run: {REBUILD}"
+)
+BUILT_FOR_CUDA = (
+    "masked_attn was built with CUDA {built} kernels, and torch {version} {found}; "
+    f"in the folder of its sources run: {REBUILD}"
 )
 BUILT_FOR_ANOTHER_PYTHON = (
-    f"masked_attn was built for another Python ({{built}}), this is {{found}}; run: {REBUILD}"
+    "masked_attn was built for another Python ({built}), this is {found}; "
+    f"in the folder of its sources run: {REBUILD}"
 )
 NOT_BUILT = (
     "masked_attn is not built: there is no {name} in {folder}; "
     "in the folder of its sources run: pip install --no-build-isolation ."
 )
-CANNOT_LOAD = f"masked_attn cannot load {{path}} ({{error}}); run: {REBUILD}"
+CANNOT_LOAD = (
+    f"masked_attn cannot load {{path}} ({{error}}); in the folder of its sources run: {REBUILD}"
+)
 
 _FOLDER = Path(__file__).resolve().parent
 _module: ModuleType | None = None
@@ -63,24 +73,36 @@ def load() -> ModuleType:
     global _module
     if _module is None:
         module = _import_module()
-        check_built_for(module.build_info()["torch_version"], str(torch.__version__))
+        check_built_for(module.build_info(), str(torch.__version__), torch.version.cuda)
         _load_operators(library_path())
         _module = module
     return _module
 
 
-def check_built_for(built: str, found: str) -> None:
-    """Refuse a library that was compiled against another torch.
+def check_built_for(facts: Mapping[str, Any], version: str, cuda: str | None) -> None:
+    """Refuse a library that this torch cannot load.
+
+    The C++ interface of torch changes with its minor version, and is the same in its builds for the
+    CPU and for CUDA. So a library for the CPU works with either, on tensors of the CPU; one with
+    CUDA kernels needs a torch for CUDA of the same major version.
 
     Args:
-        built: version of torch that the library was compiled against.
-        found: version of torch in this process.
+        facts: what ``_C.build_info()`` says of the library.
+        version: of the torch in this process.
+        cuda: version of CUDA that this torch was built for; ``None`` for a build for the CPU.
 
     Raises:
-        ImportError: they differ.
+        ImportError: the library needs another torch.
     """
-    if built != found:
-        raise ImportError(BUILT_FOR_ANOTHER_TORCH.format(built=built, found=found))
+    built = facts["torch_version"]
+    if built.split(".")[:2] != version.split(".")[:2]:
+        raise ImportError(BUILT_FOR_ANOTHER_TORCH.format(built=built, found=version))
+    if not facts["cuda"]:
+        return
+    if cuda is None or cuda.split(".")[0] != facts["torch_cuda"].split(".")[0]:
+        found = "is a build for the CPU" if cuda is None else f"is a build for CUDA {cuda}"
+        words = {"built": facts["torch_cuda"], "version": version, "found": found}
+        raise ImportError(BUILT_FOR_CUDA.format(**words))
 
 
 def _import_module() -> ModuleType:
@@ -88,6 +110,8 @@ def _import_module() -> ModuleType:
         return importlib.import_module("masked_attn._C")
     except ModuleNotFoundError:
         raise ImportError(_why_missing(_FOLDER)) from None
+    except ImportError as error:  # the library of the kernels, which it needs, is not beside it
+        raise ImportError(CANNOT_LOAD.format(path="masked_attn._C", error=error)) from error
 
 
 def _why_missing(folder: Path) -> str:

@@ -1,17 +1,14 @@
-"""The build: what it says when something is missing, and what it promises about its objects."""
+"""CMake: what it says when something is missing, and what it promises about its objects."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import shutil
 import subprocess
 import sys
-import sysconfig
 import tarfile
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -23,25 +20,6 @@ needs_cmake = pytest.mark.skipif(
     CMAKE is None or shutil.which("ninja") is None or COMPILER is None,
     reason="cmake, ninja or a compiler is not on PATH",
 )
-
-
-@pytest.fixture
-def setup() -> ModuleType:
-    """setup.py as a module: it builds only when it is run."""
-    spec = importlib.util.spec_from_file_location("setup_under_test", ROOT / "setup.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def fake_path(folder: Path, *tools: str) -> str:
-    """Return a PATH that holds nothing but programs of these names."""
-    folder.mkdir(exist_ok=True)
-    for tool in tools:
-        (folder / tool).write_text("#!/bin/sh\n")
-        (folder / tool).chmod(0o755)
-    return str(folder)
 
 
 def run(*command: object, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -57,93 +35,6 @@ def run(*command: object, cwd: Path = ROOT, **environment: str) -> subprocess.Co
 def one_line(result: subprocess.CompletedProcess[str]) -> str:
     """Both outputs with every run of blanks as one: CMake breaks lines where it likes."""
     return re.sub(r"\s+", " ", result.stdout + result.stderr)
-
-
-# --- what is missing ---------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("there", "command"),
-    [
-        (("ninja", "c++"), "Run: pip install cmake, then run: pip install --no-build-isolation ."),
-        (("cmake", "c++"), "Run: pip install ninja, then run: pip install --no-build-isolation ."),
-        (("cmake", "ninja"), "Run: sudo apt-get install g++ (or set CXX to your compiler), then"),
-    ],
-    ids=["cmake", "ninja", "compiler"],
-)
-def test_a_missing_tool_is_named_with_the_command(
-    setup: ModuleType,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    there: tuple[str, ...],
-    command: str,
-) -> None:
-    monkeypatch.delenv("CXX", raising=False)
-    monkeypatch.setenv("PATH", fake_path(tmp_path / "bin", *there))
-    messages = setup.missing_tools()
-    assert len(messages) == 1
-    assert command in messages[0]
-
-
-def test_a_compiler_that_is_asked_for_must_exist(
-    setup: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CXX", "no-such-compiler -pipe")
-    monkeypatch.setenv("PATH", fake_path(tmp_path / "bin", "cmake", "ninja", "c++"))
-    assert "no-such-compiler is not on PATH" in setup.missing_tools()[0]
-
-
-def test_missing_python_headers_are_named(
-    setup: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("CXX", raising=False)
-    monkeypatch.setenv("PATH", fake_path(tmp_path / "bin", "cmake", "ninja", "c++"))
-    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path))
-    assert "sudo apt-get install python3-dev" in setup.missing_tools()[0]
-
-
-def test_a_build_without_torch_and_tools_names_all_at_once(tmp_path: Path) -> None:
-    (tmp_path / "torch.py").write_text("raise ImportError('no torch here')")
-    folder = tmp_path / "build"
-    result = run(
-        *(sys.executable, "setup.py", "build_ext", "--build-lib", folder, "--build-temp", folder),
-        PATH=fake_path(tmp_path / "bin"),
-        PYTHONPATH=str(tmp_path),
-    )
-    text = one_line(result)
-    assert result.returncode != 0
-    assert "masked_attn cannot be built" in text
-    assert "torch is missing" in text and "no torch here" in text
-    assert "the CPU build from PyTorch's install page" in text
-    assert "pip install --no-build-isolation ." in text
-    for message in ("cmake is missing", "ninja is missing", "C++20 compiler is missing"):
-        assert message in text
-    assert "Traceback" not in text
-
-
-@pytest.mark.parametrize("value", ["0", "-1", "two"])
-def test_max_jobs_must_be_a_positive_integer(
-    setup: ModuleType, monkeypatch: pytest.MonkeyPatch, value: str
-) -> None:
-    monkeypatch.setenv("MAX_JOBS", value)
-    with pytest.raises(setup.BuildError, match=f"MAX_JOBS must be .* got '{value}'"):
-        setup.max_jobs()
-
-
-def test_max_jobs_reaches_the_build(setup: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MAX_JOBS", "3")
-    assert setup.max_jobs() == ["--parallel", "3"]
-    monkeypatch.delenv("MAX_JOBS")
-    assert setup.max_jobs() == []
-
-
-def test_each_torch_and_python_has_its_own_build_folder(
-    setup: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folders = {setup.build_folder("2.13.0+cpu"), setup.build_folder("2.13.0+cu130")}
-    monkeypatch.setattr(sys.implementation, "cache_tag", "cpython-399")
-    folders.add(setup.build_folder("2.13.0+cpu"))
-    assert len(folders) == 3
 
 
 # --- CMake -------------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ import masked_attn
 from masked_attn import functional
 
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
-NOT_PYTHON = ("masked_attn._C", "masked_attn.libmasked_attn_ops")
+LIBRARIES = ("_C", "libmasked_attn_kernels", "libmasked_attn_ops")
+NOT_PYTHON = tuple(f"masked_attn.{name}" for name in LIBRARIES)
 
 
 def module_names() -> list[str]:

@@ -3,6 +3,7 @@
 // change.
 #pragma once
 
+#include "../api.h"
 #include "../params.h"
 
 namespace masked_attn::cpu {
@@ -19,13 +20,13 @@ struct Kernels {
   int32_t (*skinny_linear)(const SkinnyLinearParams&);
 };
 
-const char* isa_name(Isa isa);
-bool isa_built(Isa isa);
+MASKED_ATTN_KERNELS_API const char* isa_name(Isa isa);
+MASKED_ATTN_KERNELS_API bool isa_built(Isa isa);
 // Built, and the CPU and the operating system can run it.
-bool isa_supported(Isa isa);
+MASKED_ATTN_KERNELS_API bool isa_supported(Isa isa);
 
 // The kernels of one set; null when it is not supported.
-const Kernels* kernels_of(Isa isa);
+MASKED_ATTN_KERNELS_API const Kernels* kernels_of(Isa isa);
 
 struct IsaSelection {
   const Kernels* kernels;  // null when MASKED_ATTN_ISA names a set that can't be used
@@ -34,10 +35,10 @@ struct IsaSelection {
 };
 
 // Reads MASKED_ATTN_ISA at the first call and keeps the answer.
-const IsaSelection& selected_isa();
+MASKED_ATTN_KERNELS_API const IsaSelection& selected_isa();
 
 // Writes into `text` why the requested set can't be used and which can.
 constexpr int64_t kIsaErrorBytes = 256;
-void describe_isa_error(char (&text)[kIsaErrorBytes]);
+MASKED_ATTN_KERNELS_API void describe_isa_error(char (&text)[kIsaErrorBytes]);
 
 }  // namespace masked_attn::cpu

@@ -2,6 +2,7 @@
 // how much scratch memory they need. Compiled once, without the flags of any instruction set.
 #pragma once
 
+#include "../api.h"
 #include "../params.h"
 
 namespace masked_attn::cpu {
@@ -40,8 +41,8 @@ struct SharedLayout {
 
 int64_t max_block_queries(int64_t head_dim, int64_t value_dim);
 SharedLayout shared_layout(const AttentionParams& params);
-WorkspaceSize attention_workspace(const AttentionParams& params);
-WorkspaceSize softmax_workspace(const SoftmaxParams& params);
+MASKED_ATTN_KERNELS_API WorkspaceSize attention_workspace(const AttentionParams& params);
+MASKED_ATTN_KERNELS_API WorkspaceSize softmax_workspace(const SoftmaxParams& params);
 
 // Sums of skinny_linear are added up in panels of inputs: of this many for a weight [K, N], of
 // this many bytes of a weight [N, K].
@@ -49,7 +50,7 @@ constexpr int64_t kInputPanel = 64;
 constexpr int64_t kInputPanelBytes = 3072;
 // Its outputs are finished in blocks of at most this many.
 constexpr int64_t kOutputBlock = 96;
-WorkspaceSize skinny_linear_workspace(const SkinnyLinearParams& params);
+MASKED_ATTN_KERNELS_API WorkspaceSize skinny_linear_workspace(const SkinnyLinearParams& params);
 
 // Fills `items`, the costliest first, and returns their number.
 int64_t plan_attention(const AttentionParams& params, Item* items);
@@ -65,6 +66,6 @@ struct VisiblePlan {
   int64_t tiles_skipped;
 };
 
-VisiblePlan visible_plan(const MaskParams& mask, int64_t row);
+MASKED_ATTN_KERNELS_API VisiblePlan visible_plan(const MaskParams& mask, int64_t row);
 
 }  // namespace masked_attn::cpu

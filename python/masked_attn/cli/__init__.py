@@ -11,11 +11,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-from masked_attn import _library
-from masked_attn.cli.arguments import build_parser
+from masked_attn.cli.arguments import parse
 from masked_attn.cli.errors import BadInput, Terminated, first_line
 
-__all__ = ["main"]
+__all__ = ["check_words", "main"]
 
 STATUS_BAD_INPUT = 2
 STATUS_INTERRUPTED = 128 + 2  # SIGINT
@@ -39,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _never_fail_on_characters()
     try:
         status = _run(arguments)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return status
     except BadInput as error:
         return _refuse(str(error))
@@ -56,8 +56,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refuse(f"out of memory: {first_line(error)}")
 
 
+def check_words() -> int | None:
+    """Read the words of the process before anything slow is imported.
+
+    Returns:
+        The exit status when they cannot be used, else ``None``.
+
+    Raises:
+        SystemExit: help or the version was printed.
+    """
+    _never_fail_on_characters()
+    try:
+        parse(None)
+    except BadInput as error:
+        return _refuse(str(error))
+    return None
+
+
 def _run(arguments: Sequence[str] | None) -> int:
-    options = build_parser().parse_args(arguments)
+    options = parse(arguments)
     _check_instruction_set()
     # Imported here: `info` must not wait for what only `generate` needs.
     if options.command == "info":
@@ -78,6 +95,8 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _check_instruction_set() -> None:
+    from masked_attn import _library  # it imports torch
+
     try:
         _library.load().selected_instruction_set()
     except RuntimeError as error:  # MASKED_ATTN_ISA names one that this CPU lacks

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -14,7 +14,7 @@ from masked_attn.cli.file_arguments import add_file_options, check_file_options
 from masked_attn.cli.numbers import real_number, whole_number
 from masked_attn.cli.records import is_jsonl
 
-__all__ = ["DTYPES", "build_parser", "check_beams", "check_together", "generation_options"]
+__all__ = ["DTYPES", "check_beams", "check_together", "generation_options", "parse"]
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 MAX_THREADS = 1024
@@ -50,8 +50,22 @@ _KNOBS = (
 )
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of ``python -m masked_attn``."""
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The words of ``python -m masked_attn``, read and checked without torch.
+
+    Raises:
+        BadInput: a word cannot be used, or not beside the others.
+        SystemExit: help or the version was printed.
+    """
+    args = _build_parser().parse_args(arguments)
+    if args.command == "generate":
+        check_together(args)
+    elif args.command == "score":
+        check_file_options(args)
+    return args
+
+
+def _build_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m masked_attn",
         description="Batched GPT-2 generation with attention that knows its padding mask.",
@@ -228,7 +242,7 @@ class _Version(argparse.Action):
     """Looks the version up only when asked, so that other commands do not pay for it."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        from masked_attn.cli.info import package_version
+        from masked_attn.cli.version import package_version
 
         print(f"masked_attn {package_version()}")
         parser.exit()

@@ -14,9 +14,10 @@ from masked_attn.cli.attention import maybe_patched, require_patching, what_ran
 from masked_attn.cli.file_run import FileRun, Sink, Work
 from masked_attn.cli.job import Engine
 from masked_attn.cli.loading import find_model, load_model, load_text_side
-from masked_attn.cli.progress import Progress, progress
+from masked_attn.cli.progress import Progress, can_be_seen, progress
 from masked_attn.cli.records import (
     LineFormat,
+    count_lines,
     is_jsonl,
     open_input,
     read_lines,
@@ -60,6 +61,7 @@ def run_file(
     )
     origin = shown_name(args.input)
     with open_input(args.input) as stream:
+        lines = _count(args, stream)
         records = read_records(read_lines(stream, origin), line_format)
         source = find_model(args.model)
         tokenizer, config = load_text_side(source)
@@ -78,7 +80,7 @@ def run_file(
             with (
                 _stopping(writer),
                 maybe_patched(engine.model, not args.stock),
-                _bar(args) as shown,
+                _bar(args, lines) as shown,
             ):
                 run = FileRun(
                     engine, make_work(engine), sink(shown), shown, origin, args.batch_size
@@ -122,9 +124,22 @@ def _earlier(args: argparse.Namespace, field: str) -> Iterator[Earlier]:
         yield Earlier(stream, args.output, field)
 
 
-def _bar(args: argparse.Namespace) -> AbstractContextManager[Progress]:
-    """Nobody knows the number of lines; on stdout, lines and a bar would mix."""
-    return progress(None, batches=0 if args.output == "-" else 2)
+def _has_bar(args: argparse.Namespace) -> bool:
+    """On stdout, lines and a bar would mix."""
+    return args.output != "-" and can_be_seen()
+
+
+def _count(args: argparse.Namespace, stream: BinaryIO) -> int | None:
+    """Lines of the input, for a bar that somebody sees; ``None`` when nobody knows."""
+    try:
+        return count_lines(stream) if _has_bar(args) else None
+    except OSError:  # reading the lines will say so
+        return None
+
+
+def _bar(args: argparse.Namespace, lines: int | None) -> AbstractContextManager[Progress]:
+    batches = 2 if lines is None else -(-lines // args.batch_size)
+    return progress(lines, batches if _has_bar(args) else 0)
 
 
 def _stopping(writer: LineWriter | None) -> AbstractContextManager[None]:

@@ -81,6 +81,7 @@ class FileRun:
         """Work through all records."""
         for window in windows(records, self.batch_size):
             written = self._take_earlier(window)
+            self.shown.already(written)
             if written < len(window):
                 self._run_window(window, written)
         self.sink.check_end()

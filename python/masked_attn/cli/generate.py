@@ -7,7 +7,7 @@ import argparse
 import torch
 
 from masked_attn.cli import compare, generate_file, prompts
-from masked_attn.cli.arguments import check_beams, check_together, generation_options
+from masked_attn.cli.arguments import check_beams, generation_options
 from masked_attn.cli.attention import maybe_patched, require_patching, what_ran
 from masked_attn.cli.job import Job
 from masked_attn.cli.loading import find_model, load_model, load_text_side
@@ -17,7 +17,7 @@ __all__ = ["run"]
 
 
 def run(args: argparse.Namespace) -> int:
-    """Check everything, load the model, complete the prompts.
+    """Check the prompts, load the model, complete the prompts.
 
     Returns:
         The exit status: 1 when ``--compare`` found tokens that disagree or lines of a file could
@@ -26,7 +26,6 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         BadInput: something cannot be used.
     """
-    check_together(args)
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     if args.output is not None:

@@ -15,6 +15,7 @@ from masked_attn import _library, tested
 from masked_attn.cli.machine import cpu_name, installed
 from masked_attn.cli.model_check import LENGTHS, TOKENS, model_check
 from masked_attn.cli.self_check import self_check
+from masked_attn.cli.version import package_version
 
 __all__ = ["collect", "package_version", "run"]
 
@@ -49,11 +50,6 @@ def collect() -> dict[str, Any]:
         "self_check": {**asdict(check), "passed": check.passed},
         "model_check": asdict(model_check()),
     }
-
-
-def package_version() -> str:
-    """Version of masked_attn: of the installed package, else of the sources that were built."""
-    return installed("masked_attn") or str(_library.load().build_info().get("version", "unknown"))
 
 
 def _as_text(facts: dict[str, Any]) -> str:

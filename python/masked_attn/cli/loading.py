@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
-
 from masked_attn.cli.errors import BadInput, first_line
 
 __all__ = [
@@ -103,7 +101,7 @@ def load_model(source: Source, dtype: str) -> Any:
     def load(name: str, **options: Any) -> Any:
         return transformers.GPT2LMHeadModel.from_pretrained(
             name,
-            dtype=getattr(torch, dtype),
+            dtype=_dtype(dtype),
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # refused below, in words that name the weight
             **options,
@@ -131,7 +129,13 @@ def make_config(shape: Mapping[str, int]) -> Any:
 
 def random_model(config: Any, dtype: str) -> Any:
     """A GPT-2 with random weights of the given dtype, in evaluation mode, without a download."""
-    return _import_transformers().GPT2LMHeadModel(config).to(getattr(torch, dtype)).eval()
+    return _import_transformers().GPT2LMHeadModel(config).to(_dtype(dtype)).eval()
+
+
+def _dtype(name: str) -> Any:
+    import torch  # the words of the command line are read without it
+
+    return getattr(torch, name)
 
 
 def _import_transformers() -> Any:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import platform
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 import torch
 
 import masked_attn
+from masked_attn.cli.version import installed
 
 __all__ = ["Machine", "cpu_name", "describe_gpu", "installed", "this_machine", "why_no_gpu"]
 
@@ -58,14 +58,6 @@ def this_machine() -> Machine:
         transformers=installed("transformers") or "none",
         python=platform.python_version(),
     )
-
-
-def installed(package: str) -> str | None:
-    """The version of a package; ``None`` when it is not installed."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def cpu_name() -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-__all__ = ["Progress", "progress"]
+__all__ = ["Progress", "can_be_seen", "progress"]
 
 
 class Progress:
@@ -19,6 +19,13 @@ class Progress:
     def done(self, prompts: int) -> None:
         if self._bar is not None:
             self._bar.update(prompts)
+
+    def already(self, prompts: int) -> None:
+        """Count prompts of an earlier run: the bar starts behind them, their time is not known."""
+        if self._bar is not None:
+            self._bar.initial += prompts
+            self._bar.n += prompts
+            self._bar.refresh()
 
     def print(self, text: str) -> None:
         self._apart(text, sys.stdout)
@@ -33,6 +40,12 @@ class Progress:
         print(text, file=stream, flush=True)
         if self._bar is not None:
             self._bar.refresh()
+
+
+def can_be_seen(stream: TextIO | None = None) -> bool:
+    """Whether ``stream`` (stderr) is a terminal."""
+    stream = sys.stderr if stream is None else stream
+    return stream is not None and stream.isatty()
 
 
 @contextmanager
@@ -53,7 +66,7 @@ def progress(
         a line
     """
     stream = sys.stderr if stream is None else stream
-    if batches < 2 or not stream.isatty():
+    if batches < 2 or not can_be_seen(stream):
         yield Progress()
         return
     from tqdm import tqdm

@@ -6,6 +6,8 @@ What a line carries is kept as the bytes that the user wrote: nothing is parsed 
 from __future__ import annotations
 
 import json
+import os
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,12 +17,14 @@ from pathlib import Path
 from typing import BinaryIO, NoReturn
 
 from masked_attn.cli.errors import BadInput
+from masked_attn.cli.same_file import check_input
 
 __all__ = [
     "ERROR_FIELD",
     "LONGEST_LINE",
     "LineFormat",
     "Record",
+    "count_lines",
     "is_jsonl",
     "open_input",
     "read_lines",
@@ -30,6 +34,7 @@ __all__ = [
 
 ERROR_FIELD = "error"
 LONGEST_LINE = 16 * 2**20  # bytes; a file without line ends must not fill the memory
+COUNTED_BYTES = 2**20  # at once, when lines are counted
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # some editors put it first
 JSON_SPACE = b" \t\r\n"
 
@@ -125,6 +130,24 @@ def is_jsonl(name: str, chosen: str) -> bool:
     return Path(name).suffix.lower() in (".jsonl", ".ndjson")
 
 
+def count_lines(stream: BinaryIO) -> int | None:
+    """Number of lines from here to the end of a file; ``None`` for a pipe or a terminal.
+
+    What is read next stays as it is: the file is read at other places than its own.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    descriptor = stream.fileno()
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return None
+    place, lines, block = stream.tell(), 0, b"\n"
+    while data := os.pread(descriptor, COUNTED_BYTES, place):
+        place, block = place + len(data), data
+        lines += data.count(b"\n")
+    return lines + (not block.endswith(b"\n"))
+
+
 def read_records(lines: Iterator[bytes], line_format: LineFormat) -> Iterator[Record]:
     """One record for each line."""
     for number, line in enumerate(lines, 1):
@@ -155,9 +178,12 @@ def open_input(name: str) -> Iterator[BinaryIO]:
     """Open a file for reading; ``-`` is stdin.
 
     Raises:
-        BadInput: it cannot be opened.
+        BadInput: it cannot be opened, or this process prints to it.
     """
     if name == "-":
+        if sys.stdin is None:
+            raise BadInput("cannot read stdin: it is closed")
+        check_input(sys.stdin.fileno(), shown_name(name))
         yield sys.stdin.buffer
         return
     try:
@@ -165,6 +191,7 @@ def open_input(name: str) -> Iterator[BinaryIO]:
     except (OSError, ValueError) as error:
         _cannot_read(name, error)
     with stream:
+        check_input(stream.fileno(), name)
         yield stream
 
 

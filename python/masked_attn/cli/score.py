@@ -10,7 +10,6 @@ import torch
 
 from masked_attn.cli.decoding import pad_id_of
 from masked_attn.cli.errors import BadInput
-from masked_attn.cli.file_arguments import check_file_options
 from masked_attn.cli.file_command import run_file
 from masked_attn.cli.job import Engine
 from masked_attn.cli.progress import Progress
@@ -33,7 +32,6 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         BadInput: something cannot be used or written.
     """
-    check_file_options(args)
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     return run_file(args, {}, "score", _Scoring, _Table)

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from masked_attn.cli.errors import BadInput
+from masked_attn.cli.same_file import check_output
 
 __all__ = ["LineWriter", "open_output"]
 
@@ -88,6 +89,8 @@ def open_output(
             is being written by another process.
     """
     if name == "-":
+        if sys.stdout is None:
+            raise BadInput("cannot write stdout: it is closed")
         sys.stdout.flush()
         yield LineWriter(sys.stdout.fileno(), "stdout", is_file=False)
         return
@@ -98,9 +101,15 @@ def open_output(
     try:
         status = os.fstat(descriptor)
         is_file = stat.S_ISREG(status.st_mode)
+        if os.path.samestat(status, os.fstat(input_descriptor)) and not stat.S_ISCHR(
+            status.st_mode
+        ):
+            raise BadInput(f"{name} is the input and the output")
+        check_output(descriptor, name)
         if is_file:
             _lock(descriptor, name)
-            _check_contents(name, status, may_hold, input_descriptor)
+            if status.st_size and not may_hold:
+                raise BadInput(f"{name} exists: give --resume to continue it, or --overwrite")
         elif file_only:
             raise BadInput(f"--resume needs a file, {name} is something else")
         yield LineWriter(descriptor, name, is_file=is_file)
@@ -111,15 +120,6 @@ def open_output(
         os.close(descriptor)  # some file systems report a full disk only here
     except OSError as error:
         _cannot_write(name, error)
-
-
-def _check_contents(
-    name: str, status: os.stat_result, may_hold: bool, input_descriptor: int
-) -> None:
-    if os.path.samestat(status, os.fstat(input_descriptor)):
-        raise BadInput(f"{name} is the input and the output")
-    if status.st_size and not may_hold:
-        raise BadInput(f"{name} exists: give --resume to continue it, or --overwrite")
 
 
 def _lock(descriptor: int, name: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from cli_process import Ran
 
-from masked_attn.cli.arguments import build_parser, check_together, generation_options
+from masked_attn.cli.arguments import generation_options, parse
 from masked_attn.cli.numbers import real_number, whole_number
 
 
@@ -123,8 +123,7 @@ def test_options_reach_generate_under_the_names_of_transformers() -> None:
         "generate a --max-new-tokens 7 --do-sample --temperature 0.5 --top-k 0 --top-p 0.9 "
         "--num-beams 2 --num-return-sequences 2 --repetition-penalty 1.5 --early-stopping"
     )
-    args = build_parser().parse_args(words.split())
-    check_together(args)
+    args = parse(words.split())
     assert generation_options(args) == {
         "max_new_tokens": 7,
         "do_sample": True,
@@ -139,7 +138,7 @@ def test_options_reach_generate_under_the_names_of_transformers() -> None:
 
 
 def test_decoding_is_greedy_unless_told_otherwise() -> None:
-    args = build_parser().parse_args(["generate", "a"])
+    args = parse(["generate", "a"])
     assert generation_options(args) == {
         "max_new_tokens": 30,
         "do_sample": False,
@@ -149,5 +148,5 @@ def test_decoding_is_greedy_unless_told_otherwise() -> None:
 
 
 def test_a_prompt_may_start_with_a_dash(run_here: Callable[..., Ran]) -> None:
-    args = build_parser().parse_args(["generate", "--", "-x"])
+    args = parse(["generate", "--", "-x"])
     assert args.prompts == ["-x"]

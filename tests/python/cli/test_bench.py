@@ -22,6 +22,7 @@ FIGURE = r"\d+\.\d+"
 Bench = Callable[..., Ran]
 # Of every row with figures, and what a row without them has as well.
 KEYS = {"prompt_s", "step_ms", "total_s", "tokens_per_s", "peak_bytes", "added_bytes"}
+KEYS |= {"step_range_ms", "spread"}
 KEYS |= {"speed_up", "equal_rows", "rows", "prompt_samples_s", "total_samples_s"}
 KEYS |= {"system", "label", "switches", "error", "memory_error"}
 
@@ -54,14 +55,14 @@ def test_every_system_has_a_row(bench: Bench) -> None:
     ran = bench()
     assert (ran.status, ran.stderr) == (0, ""), ran
     for system in SYSTEMS.values():
-        prompt, step, total, rate, peak, added, speed_up, same = row_of(ran, system.label)
+        prompt, step, total, spread, rate, peak, added, speed_up, same = row_of(ran, system.label)
         assert re.fullmatch(FIGURE, prompt) and re.fullmatch(FIGURE, total)
-        assert re.fullmatch("-?" + FIGURE, step)  # a few microseconds may drown in the noise
+        assert re.fullmatch(rf"{FIGURE}|\?", step) and spread == "-"  # it may drown in the noise
         assert rate.isdecimal() and (peak, added) == ("-", "-")
         assert re.fullmatch(FIGURE + "x", speed_up)
         # A smaller cache rounds; everything else gives the same tokens.
         assert "cache-" in system.name or same == "5 of 5 rows"
-    assert row_of(ran, "stock sdpa")[6] == "1.00x"
+    assert row_of(ran, "stock sdpa")[7] == "1.00x"
 
 
 def test_the_head_says_machine_model_and_prompts(bench: Bench, model_folder: Path) -> None:
@@ -82,7 +83,8 @@ def test_figures_for_programs(bench: Bench) -> None:
         assert set(row) == KEYS and row["error"] is None
         assert row["prompt_s"] == min(row["prompt_samples_s"])
         assert row["total_s"] == min(row["total_samples_s"]) and len(row["total_samples_s"]) == 2
-        assert row["step_ms"] == pytest.approx(1e3 * (row["total_s"] - row["prompt_s"]) / 3)
+        step = 1e3 * (row["total_s"] - row["prompt_s"]) / 3
+        assert row["step_ms"] == (pytest.approx(step) if step > 0 else None)
         assert row["tokens_per_s"] == pytest.approx(5 * 4 / row["total_s"])
         assert row["speed_up"] == pytest.approx(stock["total_s"] / row["total_s"])
         assert row["equal_rows"] == row["rows"] == 5
@@ -174,7 +176,7 @@ def test_a_system_that_fails_has_a_row_that_says_why(
     *figures, reason = row_of(ran, SYSTEMS[broken].label)
     assert set(figures) == {"-"}
     assert reason == "failed: NotImplementedError: no kernel for this"
-    assert row_of(ran, "stock sdpa")[6] == "1.00x"
+    assert row_of(ran, "stock sdpa")[7] == "1.00x"
 
 
 def test_a_picture_of_what_failed(
@@ -244,6 +246,76 @@ def test_systems_take_turns(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> No
     assert seen == [("eager", 2), ("sdpa", 2), *eager, *sdpa, *sdpa, *eager]
 
 
+def clock_of(monkeypatch: pytest.MonkeyPatch, seconds: list[float]) -> None:
+    """Let the timed calls take these seconds, prompt and total in turn; then Ctrl-C comes."""
+    left = iter(seconds)
+
+    def clock(run: Callable[[], torch.Tensor]) -> tuple[float, torch.Tensor]:
+        took = next(left, None)
+        if took is None:
+            raise KeyboardInterrupt
+        return took, run()
+
+    monkeypatch.setattr(running, "host_clock", clock)
+
+
+NOISE = "NOISE: runs differ by more than a step (stock sdpa)"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "step", "spread", "noise"),
+    [
+        ([1.0, 1.3, 1.0, 1.33], "100.00 (100.00 to 110.00)", "2%", False),
+        ([1.0, 1.3, 1.0, 1.9], "100.00 (100.00 to 300.00)", "46%", True),
+        ([1.0, 1.3, 1.6, 1.3], "100.00 (-100.00 to 100.00)", "0%", True),
+        ([1.6, 1.3, 1.6, 1.3], "? (-100.00 to -100.00)", "0%", True),
+    ],
+)
+def test_steps_have_a_range_and_noise_a_word(
+    bench: Bench,
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: list[float],
+    step: str,
+    spread: str,
+    noise: bool,
+) -> None:
+    clock_of(monkeypatch, seconds)
+    ran = bench("--systems", "stock-sdpa", "--repeats", "2")
+    assert ran.status == 0
+    cells = row_of(ran, "stock sdpa")
+    assert (cells[1], cells[3]) == (step, spread)
+    assert (NOISE in ran.stdout) == noise
+
+
+def test_a_negative_step_of_one_run_has_no_figure(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock_of(monkeypatch, [1.6, 1.3])
+    ran = bench("--systems", "stock-sdpa")
+    assert row_of(ran, "stock sdpa")[1] == "?" and NOISE in ran.stdout
+    clock_of(monkeypatch, [1.6, 1.3])
+    (row,) = json.loads(bench("--systems", "stock-sdpa", "--json").stdout)["systems"]
+    assert row["step_ms"] is None and row["step_range_ms"] == [pytest.approx(-100)] * 2
+
+
+def test_ctrl_c_keeps_what_was_measured(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "figures.json"
+    words = ("--systems", "stock-eager,stock-sdpa,attention", "--repeats", "3")
+    clock_of(monkeypatch, [1.0, 1.3, 0.5, 0.8, 0.7])
+    ran = bench(*words, "--json", str(file))
+    assert (ran.status, ran.stderr) == (130, "masked_attn: interrupted; after 1 of 3 runs\n")
+    assert row_of(ran, "stock sdpa")[2] == "0.800"
+    assert row_of(ran, "ours: attention only")[-1] == "not measured"
+    found = json.loads(file.read_text())
+    assert found["interrupted"] and found["systems"][0]["total_samples_s"] == [1.3]
+    clock_of(monkeypatch, [1.0])
+    ran = bench(*words)
+    assert (ran.status, ran.stderr) == (130, "masked_attn: interrupted\n")
+    assert "| stock" not in ran.stdout
+
+
 def test_no_memory_figure_is_no_failure(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "measure_alone", lambda *_: "stopped by signal 9")
     args = ("--systems", "stock-sdpa")
@@ -251,5 +323,5 @@ def test_no_memory_figure_is_no_failure(bench: Bench, monkeypatch: pytest.Monkey
     monkeypatch.setattr(command, "_check", lambda args, *_: setattr(args, "no_memory", False))
     ran = bench(*args)
     assert ran.status == 0
-    assert row_of(ran, "stock sdpa")[4:6] == ["-", "-"]
+    assert row_of(ran, "stock sdpa")[5:7] == ["-", "-"]
     assert "no memory figure of stock sdpa: stopped by signal 9" in ran.stdout

@@ -104,6 +104,33 @@ def test_a_bar_of_nobody_knows_how_many(capfd: pytest.CaptureFixture[str]) -> No
     assert capfd.readouterr() == ("", "a line\n")
 
 
+def test_a_bar_starts_behind_an_earlier_run() -> None:
+    stream = Terminal()
+    with progress(10, batches=2, stream=stream) as shown:
+        shown.already(6)
+        shown.done(2)
+    assert "6/10" in stream.getvalue() and "| 2/10" not in stream.getvalue()
+
+
+@pytest.mark.parametrize("command", ["generate", "score"])
+def test_the_bar_of_a_file_knows_the_total_and_what_is_done(
+    run_here: Callable[..., Ran],
+    model_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+) -> None:
+    file, out = tmp_path / "in.txt", tmp_path / "out"
+    file.write_text("My dog is\n" * 5)
+    words = (command, "--input", str(file), "--output", str(out), "--model", str(model_folder))
+    assert run_here(*words).status == 0
+    out.write_bytes(b"".join(out.read_bytes().splitlines(keepends=True)[:3]))
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    assert run_here(*words, "--resume", "--batch-size", "2").status == 0
+    assert "3/5" in terminal.getvalue() and "1/5" not in terminal.getvalue()
+
+
 @pytest.mark.slow
 def test_the_example_runs_without_a_network(tmp_path: Path) -> None:
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from masked_attn.cli import records
 from masked_attn.cli.errors import BadInput
-from masked_attn.cli.records import LineFormat, Record, is_jsonl, open_input, read_lines
+from masked_attn.cli.records import (
+    LineFormat,
+    Record,
+    count_lines,
+    is_jsonl,
+    open_input,
+    read_lines,
+)
 
 JSONL = LineFormat(jsonl=True, prompt_field="prompt", output_field="completion")
 TEXT = LineFormat(jsonl=False, prompt_field="prompt", output_field="completion")
@@ -146,3 +155,31 @@ def test_a_file_that_cannot_be_read_is_named(name: str) -> None:
 )
 def test_the_suffix_decides_unless_told(name: str, chosen: str, jsonl: bool) -> None:
     assert is_jsonl(name, chosen) is jsonl
+
+
+@pytest.mark.parametrize(
+    ("data", "lines"),
+    [(b"", 0), (b"a", 1), (b"a\n", 1), (b"a\n\nb", 3), (b"x" * 3 * 2**20 + b"\ny\n", 2)],
+)
+def test_lines_of_a_file_are_counted_and_still_there(
+    tmp_path: Path, data: bytes, lines: int
+) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(data)
+    with open_input(str(file)) as stream:
+        assert count_lines(stream) == lines
+        assert stream.read() == data
+
+
+def test_lines_that_were_read_are_not_counted(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"a\nb\nc\n")
+    with open_input(str(file)) as stream:
+        stream.readline()
+        assert count_lines(stream) == 2
+
+
+def test_nobody_knows_the_lines_of_a_pipe() -> None:
+    reader, writer = os.pipe()
+    with open(reader, "rb") as stream, open(writer, "wb"):
+        assert count_lines(stream) is None

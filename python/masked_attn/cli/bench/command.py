@@ -15,14 +15,15 @@ import torch
 from masked_attn.cli.attention import require_patching
 from masked_attn.cli.bench.memory import Memory, measure_alone
 from masked_attn.cli.bench.plot import check_plot, draw
-from masked_attn.cli.bench.results import Row, make_rows, table
-from masked_attn.cli.bench.running import take_turns
+from masked_attn.cli.bench.results import Row, is_noisy, make_rows, table
+from masked_attn.cli.bench.running import Outcome, take_turns
 from masked_attn.cli.bench.setting import Setting
 from masked_attn.cli.bench.systems import SYSTEMS, System, default_systems
 from masked_attn.cli.bench.workload import WORKLOADS, describe_lengths
 from masked_attn.cli.errors import BadInput
 from masked_attn.cli.machine import describe_gpu, this_machine, why_no_gpu
 from masked_attn.cli.progress import progress
+from masked_attn.cli.same_file import check_apart, check_output
 
 __all__ = ["run"]
 
@@ -38,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         BadInput: something cannot be used.
+        KeyboardInterrupt: Ctrl-C; what was measured before it is reported first.
     """
     setting = _setting(args)
     systems = [SYSTEMS[name] for name in args.systems or default_systems(args.dtype)]
@@ -47,13 +49,17 @@ def run(args: argparse.Namespace) -> int:
     for_people = args.json != STDOUT
     if for_people:
         print("\n".join(lines), end="\n\n", flush=True)
-    rows = _measure(args, setting, systems)
+    rows, stop = _measure(args, setting, systems)
+    if stop is not None and not any(row["total_s"] for row in rows):
+        raise stop
     if for_people:
         print(table(rows))
         print("\n".join(_notes(args, rows)))
-    _write_json(args, setting, rows)
+    _write_json(args, setting, rows, interrupted=stop is not None)
     if args.plot:
         _writing(args.plot, lambda: draw(rows, "\n".join(lines[1:]), lines[0], args.plot))
+    if stop is not None:
+        raise stop
     failed = [row for row in rows if row["error"] and row["switches"] is not None]
     return 1 if failed else 0
 
@@ -81,21 +87,33 @@ def _check(args: argparse.Namespace, setting: Setting, systems: Sequence[System]
         _check_writable(args.plot)
     if args.json not in (None, STDOUT):
         _check_writable(args.json)
+        if args.plot:
+            check_apart(args.json, args.plot, "--json and --plot")
     setting.check_fit()
     if any(system.switches is not None for system in systems):
         require_patching()
 
 
-def _measure(args: argparse.Namespace, setting: Setting, systems: Sequence[System]) -> list[Row]:
+def _measure(
+    args: argparse.Namespace, setting: Setting, systems: Sequence[System]
+) -> tuple[list[Row], KeyboardInterrupt | None]:
+    """The rows, and what interrupted the measuring: minutes of it must not be lost."""
     calls = len(systems) * (args.repeats + (1 if args.no_memory else 2))
+    outcomes = [Outcome(system) for system in systems]
     memories: dict[str, Memory | str] = {}
-    with progress(calls, calls, unit="run") as shown:
-        outcomes = take_turns(setting, systems, repeats=args.repeats, shown=shown)
-        for outcome in outcomes if not args.no_memory else ():
-            if not outcome.error:
-                memories[outcome.system.name] = measure_alone(setting, outcome.system)
-            shown.done(1)
-    return make_rows(outcomes, memories)
+    stop = None
+    try:
+        with progress(calls, calls, unit="run") as shown:
+            take_turns(setting, outcomes, repeats=args.repeats, shown=shown)
+            for outcome in outcomes if not args.no_memory else ():
+                if not outcome.error:
+                    memories[outcome.system.name] = measure_alone(setting, outcome.system)
+                shown.done(1)
+    except KeyboardInterrupt as error:
+        turns = max(len(outcome.total) for outcome in outcomes)
+        error.args = (f"after {turns} of {args.repeats} runs",) if turns else ()
+        stop = error
+    return make_rows(outcomes, memories), stop
 
 
 def _header(args: argparse.Namespace, setting: Setting) -> list[str]:
@@ -117,10 +135,17 @@ def _notes(args: argparse.Namespace, rows: Sequence[Row]) -> list[str]:
         "",
         "prompt: generate with one new token; step: the rest of the total, for each further token;",
         "speed-up: of the total, against stock sdpa; tokens: rows with the same new tokens",
+        "in brackets: steps of the fastest and the slowest run; spread: of the slowest total",
     ]
     if not args.no_memory:
         kind = "allocated on the GPU" if args.device == "cuda" else "resident"
         notes.append(f"peak: {kind}, in a process of its own; added: beyond the loaded model")
+    noisy = [str(row["label"]) for row in rows if is_noisy(row)]
+    if noisy:
+        notes.append(
+            f"NOISE: runs differ by more than a step ({', '.join(noisy)}): the machine was busy, "
+            "or a step is short; take more --repeats or more --new-tokens"
+        )
     return notes + [
         f"no memory figure of {row['label']}: {row['memory_error']}"
         for row in rows
@@ -128,7 +153,9 @@ def _notes(args: argparse.Namespace, rows: Sequence[Row]) -> list[str]:
     ]
 
 
-def _write_json(args: argparse.Namespace, setting: Setting, rows: Sequence[Row]) -> None:
+def _write_json(
+    args: argparse.Namespace, setting: Setting, rows: Sequence[Row], *, interrupted: bool
+) -> None:
     if args.json is None:
         return
     found: dict[str, Any] = {
@@ -136,6 +163,7 @@ def _write_json(args: argparse.Namespace, setting: Setting, rows: Sequence[Row])
         "gpu": describe_gpu() if setting.device == "cuda" else None,
         "setting": {**asdict(setting), "padding": setting.work.padding},
         "repeats": args.repeats,
+        "interrupted": interrupted,
         "systems": list(rows),
     }
     text = json.dumps(found, indent=2)
@@ -151,6 +179,7 @@ def _check_writable(file: str) -> None:
         raise BadInput(f"cannot write {file}: it is a directory")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise BadInput(f"cannot write {file}: no such directory, or no permission")
+    check_output(file, file)
 
 
 def _writing(file: str, write: Callable[[], object]) -> None:

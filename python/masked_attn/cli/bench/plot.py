@@ -72,7 +72,7 @@ def _draw_bars(axis: Any, rows: Sequence[Row]) -> None:
 
 def _label(axis: Any, place: int, row: Row) -> None:
     """The total and the ratio beside a bar, or a word where there is none."""
-    words, color = "failed", _QUIET
+    words, color = "failed" if row["error"] else "not measured", _QUIET
     if row["total_s"] is not None:
         words, color = f"{row['total_s']:.3g} s", "black"
     if row["speed_up"] is not None:

@@ -42,6 +42,11 @@ class Outcome:
     tokens: Tensor | None = None
     error: str = ""
 
+    @property
+    def measured(self) -> bool:
+        """Whether there are figures: it did not fail, and a turn of it has ended."""
+        return not self.error and bool(self.total)
+
     def add(self, prompt: float, total: float, tokens: Tensor) -> None:
         """Keep the figures of a turn."""
         self.prompt.append(prompt)
@@ -51,21 +56,21 @@ class Outcome:
 
 
 def take_turns(
-    setting: Setting, systems: Sequence[System], *, repeats: int, shown: Progress
-) -> list[Outcome]:
+    setting: Setting, outcomes: Sequence[Outcome], *, repeats: int, shown: Progress
+) -> None:
     """Warm each system up, then time prompt and total of all of them in turn.
 
     A system that fails drops out; the others go on. The order is reversed in every other turn.
 
     Args:
         setting: model and prompts.
-        systems: who takes part.
+        outcomes: one for each system that takes part; filled turn by turn, so that an interruption
+            leaves what was measured.
         repeats: turns that count.
         shown: told after each call of a system.
     """
     stock = setting.load()
     batch = setting.batch(stock)
-    outcomes = [Outcome(system) for system in systems]
     models: dict[str, Any] = {}
     for outcome in outcomes:
         warm = partial(_warm, outcome.system, stock, batch, setting)
@@ -78,7 +83,6 @@ def take_turns(
             if took is not None:
                 outcome.add(*took)
             shown.done(1)
-    return outcomes
 
 
 def generate(

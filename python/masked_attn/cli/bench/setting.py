@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from masked_attn.cli.bench.workload import Workload
 from masked_attn.cli.errors import BadInput
@@ -22,6 +19,9 @@ from masked_attn.cli.loading import (
     make_config,
     random_model,
 )
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["DEMO", "SIZES", "Setting", "size_named"]
 
@@ -104,6 +104,8 @@ class Setting:
 
     def load(self) -> Any:
         """The stock model, with a greedy ``generate`` that no token ends; sets the threads."""
+        import torch  # the words of the command line are read without it
+
         torch.set_num_threads(self.threads)
         torch.manual_seed(0)
         if self.is_random:

@@ -8,10 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-
-import masked_attn
-
 __all__ = ["BASELINE", "SYSTEMS", "System", "default_systems", "make_model", "parse_systems"]
 
 
@@ -24,7 +20,8 @@ class System:
         label: the words in the table.
         stock_attention: the attention of transformers that the model is set to.
         options: what its ``generate`` is told besides.
-        switches: keyword arguments of ``masked_attn.patch``; ``None`` leaves the model unpatched.
+        switches: keyword arguments of ``masked_attn.patch``, a dtype by its name; ``None`` leaves
+            the model unpatched.
     """
 
     name: str
@@ -34,7 +31,7 @@ class System:
     switches: Mapping[str, Any] | None = None
 
 
-def _level(name: str, label: str, *on: str, cache_dtype: torch.dtype | None = None) -> System:
+def _level(name: str, label: str, *on: str, cache_dtype: str | None = None) -> System:
     """Ours with the levels ``on`` switched on and all others off."""
     levels = ("padding_free", "fuse_activation", "fast_linear")
     switches = {level: level in on for level in levels}
@@ -52,8 +49,8 @@ _LISTED = (
     _level("padding-free", "+ padding-free", *_ALL[:1]),
     _level("activation", "+ fused activation", *_ALL[:2]),
     _level("fast-linear", "+ fast linear", *_ALL),
-    _level("cache-bf16", "+ bfloat16 cache", *_ALL, cache_dtype=torch.bfloat16),
-    _level("cache-fp16", "+ float16 cache", *_ALL, cache_dtype=torch.float16),
+    _level("cache-bf16", "+ bfloat16 cache", *_ALL, cache_dtype="bfloat16"),
+    _level("cache-fp16", "+ float16 cache", *_ALL, cache_dtype="float16"),
 )
 SYSTEMS: dict[str, System] = {system.name: system for system in _LISTED}
 
@@ -84,7 +81,15 @@ def parse_systems(text: str) -> tuple[str, ...]:
 
 def make_model(system: System, stock: Any) -> Any:
     """A copy of the stock model that shares its weights in memory and is this system."""
+    import torch  # the words of the command line are read without it
+
+    import masked_attn
+
     shared = {id(weight): weight for weight in stock.parameters()}
     model = copy.deepcopy(stock, shared)
     model.set_attn_implementation(system.stock_attention)
-    return model if system.switches is None else masked_attn.patch(model, **system.switches)
+    if system.switches is None:
+        return model
+    cache_dtype = system.switches["cache_dtype"]
+    dtype = cache_dtype and getattr(torch, cache_dtype)
+    return masked_attn.patch(model, **{**system.switches, "cache_dtype": dtype})

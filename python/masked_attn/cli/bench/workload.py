@@ -6,11 +6,10 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from masked_attn.masks import padding_mask
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["WORKLOADS", "Workload", "describe_lengths", "parse_lengths"]
 
@@ -41,6 +40,10 @@ class Workload:
 
         The ids are the same in every process: they depend on lengths and vocabulary only.
         """
+        import torch  # the words of the command line are read without it
+
+        from masked_attn.masks import padding_mask
+
         mask = padding_mask(torch.tensor(self.lengths)).long()
         ids = torch.randint(vocabulary, mask.shape, generator=torch.Generator().manual_seed(0))
         return {"input_ids": (ids * mask).to(device), "attention_mask": mask.to(device)}
