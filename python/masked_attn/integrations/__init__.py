@@ -47,6 +47,8 @@ def __getattr__(name: str) -> Any:
     try:
         found = getattr(import_module(f".{_FILES[name]}", __name__), name)
     except Exception as error:  # whatever an unknown release does to us
+        if isinstance(error, ModuleNotFoundError) and error.name == "transformers":
+            raise
         return versions.refusal(name, error)
     globals()[name] = found
     return found

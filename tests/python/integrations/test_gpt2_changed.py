@@ -142,5 +142,8 @@ def test_68_the_operators_need_no_transformers_at_all():
     program = (
         "import sys\nsys.modules['transformers'] = None\nimport masked_attn, torch\n"
         "masked_attn.masked_attention(*torch.ones(3, 1, 1, 2, 4))\n"
+        "try:\n    masked_attn.patch\n"
+        "except ImportError as error:\n    assert 'needs transformers' in str(error)\n"
+        "else:\n    raise AssertionError\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
