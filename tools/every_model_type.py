@@ -1,9 +1,8 @@
 """Every model type of the installed transformers with attn_implementation="masked_attn".
 
 Each type is built small and compared with stock eager attention: right, refused by name, wrong
-(then the exit code is 1), not built, or a
-part of other types that is no model of its own. A type has its own time and memory, so one that hangs or
-grows stops nothing else.
+(then the exit code is 1), not built, or a part of other types that is no model of its own. A type
+has its own time and memory, so one that hangs or grows stops nothing else.
 
     python tools/every_model_type.py [TYPE ...] [--json FILE]
 """

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from model_types.inputs import QUERIES, make_inputs, padding_mask
+from model_types.inputs import make_inputs, padding_mask
 from model_types.shrink import small_configs
 from torch import Tensor, nn
 from transformers import CONFIG_MAPPING, PreTrainedConfig

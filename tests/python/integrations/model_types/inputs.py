@@ -47,7 +47,12 @@ def make_inputs(model: nn.Module, mask: Tensor) -> dict[str, Any]:
         given["bbox"] = torch.zeros(batch, tokens, 4, dtype=torch.long) + torch.arange(4)
     main = getattr(model, "main_input_name", "input_ids")
     vision = getattr(config, "vision_config", config)
-    if "pixel_values" in names and (main == "pixel_values" or _required(names["pixel_values"]) or "input_ids" not in names or hasattr(config, "projection_dim")):
+    if "pixel_values" in names and (
+        main == "pixel_values"
+        or _required(names["pixel_values"])
+        or "input_ids" not in names
+        or hasattr(config, "projection_dim")
+    ):
         size = getattr(vision, "image_size", 32)
         height, width = size if isinstance(size, (list, tuple)) else (size, size)
         channels = getattr(vision, "num_channels", 3)

@@ -39,7 +39,9 @@ INTEGERS = [
     (r"mamba_n_groups|n_groups", 1),
 ]
 # Keeps what the names share (all layers in one list of kinds) true after shrinking.
-KINDS_OF_LAYERS = re.compile(r"(layer|block|mlp|attention|attn)_?(layer)?_?types?|layers_block_type")
+KINDS_OF_LAYERS = re.compile(
+    r"(layer|block|mlp|attention|attn)_?(layer)?_?types?|layers_block_type"
+)
 
 
 # Where shrinking all breaks what a config or its model relies on: as many key heads as heads, then
@@ -47,7 +49,9 @@ KINDS_OF_LAYERS = re.compile(r"(layer|block|mlp|attention|attn)_?(layer)?_?types
 LEVELS = (
     re.compile(""),
     re.compile(r"num_key_value_heads|num_kv_heads|head_dim|rope_.*"),
-    re.compile(r".*(?<!max_position_embeddings)(?<!layers)(?<!layer)(?<!vocab_size)(?<!_id)(?<!experts)"),
+    re.compile(
+        r".*(?<!max_position_embeddings)(?<!layers)(?<!layer)(?<!vocab_size)(?<!_id)(?<!experts)"
+    ),
 )
 
 
@@ -72,7 +76,7 @@ def _small(config_class: type[PreTrainedConfig], kept: re.Pattern[str]) -> PreTr
     for name, value in vars(whole).items():
         small = _small_value(name, value)
         if kept.fullmatch(name) and small is not None:
-            small = 4 if kept is LEVELS[1] and "kv" in name or "key_value" in name else None
+            small = 4 if (kept is LEVELS[1] and "kv" in name) or "key_value" in name else None
         if small is not None:
             settings[name] = small
     for name, part in (getattr(config_class, "sub_configs", None) or {}).items():
