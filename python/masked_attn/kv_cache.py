@@ -77,17 +77,19 @@ class KVBuffer:
             holds is copied and detached: test ``requires_grad`` first.
 
         Raises:
-            ValueError: the buffer holds keys of another batch, head count or head size.
+            ValueError: keys and values do not fit each other, or the buffer holds others: another
+                batch, head count, head size or device.
         """
+        _check_pair(new_key, new_value)
         needed = self.length + new_key.shape[2]
         if self._key is None or self._value is None or self._stale(new_key, new_value):
-            self._key = self._empty_like(new_key, self._first_capacity(needed))
-            self._value = self._empty_like(new_value, self._first_capacity(needed))
-            self._spare = None
-        elif not (_same_rows(self._key, new_key) and _same_rows(self._value, new_value)):
-            held, got = list(self._key.shape), list(new_key.shape)
-            raise ValueError(f"KVBuffer: holds keys {held}, got {got}; reset the cache first")
-        elif needed > self.capacity:
+            capacity = self._first_capacity(needed)
+            pair = self._empty_like(new_key, capacity), self._empty_like(new_value, capacity)
+            self._key, self._value, self._spare = *pair, None
+            return *pair, self.length
+        _check_held("keys", self._key, new_key)
+        _check_held("values", self._value, new_value)
+        if needed > self.capacity:
             self._move_to_new_memory(max(needed, 2 * self.capacity))
         elif _frozen(self._key) or _frozen(self._value):
             self._move_to_new_memory(self.capacity)
@@ -95,6 +97,8 @@ class KVBuffer:
 
     def advance(self, queries: int) -> None:
         """Count ``queries`` slots after ``reserve`` as filled: the caller has written them."""
+        if queries < 0:
+            raise ValueError(f"KVBuffer: queries must not be negative, got {queries}")
         if self.length + queries > self.capacity:
             raise ValueError(f"KVBuffer: {self.length} + {queries} slots, capacity {self.capacity}")
         self.length += queries
@@ -103,14 +107,24 @@ class KVBuffer:
         """Write new keys and values behind the filled slots and return views of all of them.
 
         Where autograd records, the result is a concatenation: writing in place would break it.
+        A call that fails leaves the filled slots as they were.
+
+        Args:
+            new_key: ``[batch, kv_heads, queries, head_dim]``.
+            new_value: ``[batch, kv_heads, queries, value_dim]``.
+
+        Raises:
+            ValueError: as ``reserve``.
         """
+        _check_pair(new_key, new_value)
         wants_grad = new_key.requires_grad or new_value.requires_grad or self.requires_grad
         if torch.is_grad_enabled() and wants_grad:
             return self._concatenate(new_key, new_value)
         key, value, position = self.reserve(new_key, new_value)
+        end = position + new_key.shape[2]
+        key[:, :, position:end].copy_(new_key)
+        value[:, :, position:end].copy_(new_value)
         self.advance(new_key.shape[2])
-        key[:, :, position : self.length].copy_(new_key)
-        value[:, :, position : self.length].copy_(new_value)
         return key[:, :, : self.length], value[:, :, : self.length]
 
     def crop(self, length: int) -> None:
@@ -173,16 +187,18 @@ class KVBuffer:
         return torch.empty(shape, dtype=self.dtype or new.dtype, device=new.device)
 
     def _move_to_new_memory(self, capacity: int) -> None:
-        for name in ("_key", "_value"):
-            old: Tensor = getattr(self, name)
-            new = self._empty_like(old, capacity)
-            new[:, :, : self.length].copy_(old.detach()[:, :, : self.length])
-            setattr(self, name, new)
-        self._spare = None
+        old = self._pair()
+        # Both are there before one is taken, should the memory not suffice.
+        new = [self._empty_like(held, capacity) for held in old]
+        for source, target in zip(old, new, strict=True):
+            target[:, :, : self.length].copy_(source.detach()[:, :, : self.length])
+        (self._key, self._value), self._spare = new, None
 
     def _concatenate(self, new_key: Tensor, new_value: Tensor) -> tuple[Tensor, Tensor]:
         key, value = new_key, new_value
         if self.length:
+            _check_held("keys", self._pair()[0], new_key)
+            _check_held("values", self._pair()[1], new_value)
             old_key, old_value = (held[:, :, : self.length] for held in self._pair())
             key = torch.cat([old_key.to(key.dtype), key], dim=2)
             value = torch.cat([old_value.to(value.dtype), value], dim=2)
@@ -192,6 +208,39 @@ class KVBuffer:
 
 def _same_rows(key: Tensor, new_key: Tensor) -> bool:
     return key.shape[:2] == new_key.shape[:2] and key.shape[3] == new_key.shape[3]
+
+
+def _check_pair(new_key: Tensor, new_value: Tensor) -> None:
+    """Without it, a value of one token or one head would be copied to all of them."""
+    for name, new in (("new_key", new_key), ("new_value", new_value)):
+        if new.ndim != 4:
+            raise ValueError(
+                f"KVBuffer: {name} must be [batch, kv_heads, queries, head_dim], "
+                f"got {list(new.shape)}"
+            )
+    if new_value.shape[:3] != new_key.shape[:3]:
+        raise ValueError(
+            f"KVBuffer: new_value must have the batch, heads and tokens of new_key, "
+            f"{list(new_key.shape[:3])}, got {list(new_value.shape)}"
+        )
+    for what in ("dtype", "device"):
+        wanted, got = getattr(new_key, what), getattr(new_value, what)
+        if wanted != got:
+            raise ValueError(
+                f"KVBuffer: new_value must have the {what} of new_key, {wanted}, got {got}"
+            )
+
+
+def _check_held(name: str, held: Tensor, new: Tensor) -> None:
+    if not _same_rows(held, new):
+        raise ValueError(
+            f"KVBuffer: holds {name} {list(held.shape)}, got {list(new.shape)}; "
+            "reset the cache first"
+        )
+    if held.device != new.device:
+        raise ValueError(
+            f"KVBuffer: holds {name} on {held.device}, got {new.device}; move them with `to`"
+        )
 
 
 def _frozen(tensor: Tensor) -> bool:

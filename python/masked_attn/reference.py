@@ -27,6 +27,7 @@ def position_visible(
     if causal:
         seen &= key_position <= query_position
     if window is not None:
+        window = min(window, queries + keys)  # sees as much, and no sum overflows
         seen &= key_position > query_position - window
         if not causal:
             seen &= key_position < query_position + window

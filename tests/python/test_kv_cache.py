@@ -124,3 +124,99 @@ def test_storage_dtype_is_kept_while_growing():
 def test_bad_capacity():
     with pytest.raises(ValueError, match="at least 1, got 0"):
         KVBuffer(capacity=0)
+
+
+def other_values(kind, value):
+    return {
+        "one token": value[:, :, :1],
+        "more tokens": torch.cat([value, value], dim=2),
+        "one row": value[:1],
+        "one head": value[:, :1],
+        "no heads": value[:, 0],
+        "float64": value.double(),
+        "meta": value.to("meta"),
+    }[kind]
+
+
+@pytest.mark.parametrize("grad", [False, True])
+@pytest.mark.parametrize("filled", [False, True])
+@pytest.mark.parametrize(
+    "kind", ["one token", "more tokens", "one row", "one head", "no heads", "float64", "meta"]
+)
+def test_values_that_do_not_fit_the_keys_leave_the_buffer_as_it_was(kind, filled, grad):
+    buffer = KVBuffer(capacity=8)
+    if filled:
+        buffer.append(*states())
+    key, value = states(seed=1)
+    wrong = other_values(kind, value)
+    for take in (buffer.append, buffer.reserve):
+        with pytest.raises(ValueError, match="new_value"):
+            take(key.requires_grad_(grad), wrong)
+    with pytest.raises(ValueError, match="new_key|new_value"):
+        buffer.append(wrong, key)
+    assert buffer.length == (3 if filled else 0)
+    if filled:
+        assert torch.equal(buffer.keys, states()[0])
+        assert torch.equal(buffer.values, states()[1])
+    with torch.no_grad():
+        buffer.append(key, value)
+    assert torch.equal(buffer.values[:, :, -3:], value)
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_a_full_buffer_names_what_does_not_fit(grad):
+    buffer = KVBuffer(capacity=8)
+    buffer.append(*states())
+    for name, dims in {"keys": (5, 6), "values": (4, 7)}.items():
+        key, value = states(dims=dims)
+        with pytest.raises(ValueError, match=f"holds {name} .*reset the cache"):
+            buffer.append(key.requires_grad_(grad), value)
+    with pytest.raises(ValueError, match="holds keys on cpu, got meta"):
+        buffer.append(*(s.to("meta").requires_grad_(grad) for s in states()))
+    assert buffer.length == 3
+    assert torch.equal(buffer.keys, states()[0])
+
+
+def test_a_copy_that_fails_counts_nothing(monkeypatch):
+    buffer = KVBuffer(capacity=8)
+    buffer.append(*states())
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.Tensor, "copy_", failing(after=1))
+        with pytest.raises(MemoryError):
+            buffer.append(*states(seed=1))
+    assert buffer.length == 3
+    assert torch.equal(buffer.keys, states()[0])
+    assert torch.equal(buffer.values, states()[1])
+
+
+def test_memory_that_does_not_suffice_for_both_leaves_the_buffer_as_it_was(monkeypatch):
+    buffer = KVBuffer(capacity=3)
+    buffer.append(*states())
+    with monkeypatch.context() as patched:
+        patched.setattr(torch, "empty", failing(after=1, then=torch.empty))
+        with pytest.raises(MemoryError):
+            buffer.append(*states(seed=1))
+    assert (buffer.length, buffer.capacity) == (3, 3)
+    keys, values = buffer.append(*states(seed=1))
+    assert torch.equal(keys, torch.cat([states()[0], states(seed=1)[0]], dim=2))
+    assert torch.equal(values, torch.cat([states()[1], states(seed=1)[1]], dim=2))
+
+
+def failing(after, then=torch.Tensor.copy_):
+    """`then`, which runs out of memory after so many calls."""
+    calls = iter(range(after))
+
+    def call(*args, **kwargs):
+        if next(calls, None) is None:
+            raise MemoryError
+        return then(*args, **kwargs)
+
+    return call
+
+
+def test_slots_can_not_be_advanced_backwards():
+    buffer = KVBuffer(capacity=8)
+    buffer.append(*states())
+    with pytest.raises(ValueError, match="must not be negative, got -1"):
+        buffer.advance(-1)
+    assert buffer.length == 3

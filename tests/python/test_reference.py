@@ -15,6 +15,7 @@ from support.cases import KEY_MASKS, MASK_SHAPES, Inputs, case_id, key_mask, mak
 from support.oracle import Masks
 from torch.nn.functional import scaled_dot_product_attention
 
+import masked_attn
 from masked_attn import masked_attention, reference
 
 ROWS = rotate(
@@ -159,3 +160,42 @@ def test_a_row_whose_visible_scores_are_all_minus_infinity_is_zero() -> None:
         assert_all_zero(ours)
         assert_all_zero(truth)
         assert (logsumexp == -math.inf).all()
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("sizes", [(1, 5), (7, 5), (9, 20), (20, 9)], ids=str)
+@pytest.mark.parametrize("window", [2**31, 2**62, 2**63 - 25, 2**63 - 1])
+def test_25_a_window_near_the_largest_number_hides_nothing(
+    window: int, sizes: tuple[int, int], causal: bool
+) -> None:
+    """In the reference, in every operator, and in the kernels' own plan."""
+    queries, keys = sizes
+    inputs = make_inputs(queries=queries, keys=keys, heads=(2, 2), dtype=torch.float64)
+    tensors = inputs.tensors()
+    for attend in (reference.masked_attention, masked_attention):
+        plain = attend(*tensors, causal=causal)
+        wide = attend(*tensors, causal=causal, window=window)
+        assert_same_bits(first_of(wide), first_of(plain))
+    scores = torch.randn(2, 2, queries, keys).double()
+    mask = torch.ones(2, keys, dtype=torch.bool)
+    options: dict[str, Any] = {"query_length": queries, "causal": causal, "dtype": torch.float32}
+    for home in (reference, masked_attn):
+        plain = home.masked_softmax(scores, causal=causal)
+        assert_same_bits(home.masked_softmax(scores, causal=causal, window=window), plain)
+        plain = home.expand_mask(mask, **options)
+        assert_same_bits(home.expand_mask(mask, **options, window=window), plain)
+    flat = [t[0].transpose(0, 1).contiguous() for t in tensors]
+    lengths: dict[str, Any] = {
+        "cu_seqlens": torch.tensor([0, queries]),
+        "max_seqlen": queries,
+        "cu_seqlens_k": torch.tensor([0, keys]),
+        "max_seqlen_k": keys,
+    }
+    for home in (reference, masked_attn):
+        plain = home.packed_attention(*flat, **lengths, causal=causal)
+        wide = home.packed_attention(*flat, **lengths, causal=causal, window=window)
+        assert_same_bits(first_of(wide), first_of(plain))
+
+
+def first_of(result: torch.Tensor | tuple[torch.Tensor, ...]) -> torch.Tensor:
+    return result[0] if isinstance(result, tuple) else result

@@ -172,7 +172,17 @@ class KVCache(Cache):
             value: ``[real tokens, kv_heads, value_dim]``.
             layer_idx: number of the layer.
             packing: which slots the tokens belong to.
+
+        Raises:
+            ValueError: keys or values are not as many as the packing has slots, or as
+                ``KVBuffer.reserve``.
         """
+        for name, states in (("key", key), ("value", value)):
+            if states.shape[0] != packing.slots.shape[0]:
+                raise ValueError(
+                    f"KVCache: {name} must have {packing.slots.shape[0]} tokens, one for each "
+                    f"slot, got {list(states.shape)}"
+                )
         # Only sizes, dtype and device count here: no memory is taken.
         like_key, like_value = (
             states.new_empty(()).expand(
