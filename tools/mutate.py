@@ -25,7 +25,11 @@ from pathlib import Path
 from mutations import MUTATIONS, Mutation
 
 ROOT = Path(__file__).resolve().parent.parent
-BUILD = "mutants"
+BUILD = "build/mutants"  # as deep as other builds, for ccache
+FAILED_PYTEST = re.compile(
+    r"^(?:FAILED|ERROR) (\S+\.py(?:::[^\[\s]+(?:\[.*?\])?)?)(?= - |$)", re.MULTILINE
+)
+FAILED_CTEST = re.compile(r"^\s*\d+ - (.+) \([A-Za-z][^()]*\)\s*$", re.MULTILINE)
 JOBS = os.environ.get("MAX_JOBS", "auto")
 
 
@@ -51,7 +55,11 @@ def build(folder: Path) -> None:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
         if done.returncode:
             sys.exit(f"{' '.join(command)} failed:\n{done.stdout[-4000:]}{done.stderr[-4000:]}")
-    for library in (*folder.glob(f"{BUILD}/_C*.so"), *folder.glob(f"{BUILD}/lib*.so")):
+    copy_libraries(folder / BUILD, folder)
+
+
+def copy_libraries(source: Path, folder: Path) -> None:
+    for library in (*source.glob("_C*.so"), *source.glob("lib*.so")):
         shutil.copy2(library, folder / "python" / "masked_attn")
 
 
@@ -62,9 +70,7 @@ def failing_python(folder: Path, tests: Iterable[str]) -> list[str]:
     command = [sys.executable, "-m", "pytest", *options, *tests]
     environment = {**os.environ, **own}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    failed = re.findall(
-        r"^(?:FAILED|ERROR) (\S+\.py(?:::[^\[\s]+(?:\[.*?\])?)?)(?= - |$)", done.stdout, re.M
-    )
+    failed = FAILED_PYTEST.findall(done.stdout)
     if done.returncode != 0 and not failed:
         failed = [f"pytest ended with {done.returncode}"]
     return failed
@@ -73,7 +79,7 @@ def failing_python(folder: Path, tests: Iterable[str]) -> list[str]:
 def failing_cpp(folder: Path) -> list[str]:
     command = ["ctest", "--test-dir", BUILD, "--timeout", "120"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    return re.findall(r"^\s*\d+ - (.+) \([A-Za-z][^()]*\)$", done.stdout, re.MULTILINE)
+    return FAILED_CTEST.findall(done.stdout)
 
 
 def failing(folder: Path, tests: Iterable[str], cpp: bool) -> list[str]:
@@ -100,9 +106,13 @@ def mutate(folder: Path, mutation: Mutation) -> list[str]:
 
 def run_all(folder: Path, chosen: list[Mutation]) -> list[tuple[Mutation, list[str]]]:
     copy_tracked_files(folder)
-    build(folder)
+    with_cpp = any(is_cpp(mutation) for mutation in chosen)
+    if with_cpp:
+        build(folder)
+    else:
+        copy_libraries(ROOT / "python" / "masked_attn", folder)
     tests = dict.fromkeys(test for mutation in chosen for test in mutation.tests)
-    usual = failing(folder, tests, any(is_cpp(mutation) for mutation in chosen))
+    usual = failing(folder, tests, with_cpp)
     for test in usual:
         print(f"fails without any bug, so it counts for none: {test}", flush=True)
     results = []

@@ -34,6 +34,15 @@ REGISTRATION = """\
         raise RuntimeError("masked_attn: the mask function could not be registered")
 """
 
+WRITE_THEN_COUNT = """\
+        value[:, :, position:end].copy_(new_value)
+        self.advance(new_key.shape[2])
+"""
+COUNT_THEN_WRITE = """\
+        self.advance(new_key.shape[2])
+        value[:, :, position:end].copy_(new_value)
+"""
+
 
 @dataclass(frozen=True)
 class Mutation:
@@ -215,10 +224,17 @@ INTEGRATION = (
         PADDING_FREE_TESTS,
     ),
     Mutation(
-        "grown_cache_forgets_its_last_token",
+        "buffer_counts_slots_before_they_are_written",
         f"{PACKAGE}/kv_cache.py",
-        "new[:, :, : self.length].copy_(old.detach()[:, :, : self.length])",
-        "new[:, :, : self.length - 1].copy_(old.detach()[:, :, : self.length - 1])",
+        WRITE_THEN_COUNT,
+        COUNT_THEN_WRITE,
+        ("tests/python/test_kv_cache.py",),
+    ),
+    Mutation(
+        "grown_cache_has_its_tokens_in_another_order",
+        f"{PACKAGE}/kv_cache.py",
+        ".detach()[:, :, : self.length])",
+        ".detach()[:, :, : self.length].roll(1, 2))",
         ("tests/python/test_kv_cache.py",),
     ),
 )
