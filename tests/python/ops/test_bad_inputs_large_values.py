@@ -151,7 +151,7 @@ def test_63_packed(dtypes: tuple[torch.dtype, torch.dtype], device: torch.device
     ]
     for row in rows:
         row.value = grow(row.value.clamp(-0.99, 0.99))
-    tensors = (
+    tensors: Any = (
         torch.cat([getattr(row, name)[0].transpose(0, 1) for row in rows])
         for name in ("query", "key", "value")
     )
