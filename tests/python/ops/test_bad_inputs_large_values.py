@@ -40,7 +40,8 @@ def below_one(inputs: Inputs) -> Inputs:
 
 
 def both(inputs: Inputs, **changes: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    return inputs.call(masked_attention, return_logsumexp=True, **changes)
+    out, logsumexp = inputs.call(masked_attention, return_logsumexp=True, **changes)
+    return out, logsumexp
 
 
 def assert_scales(inputs: Inputs) -> torch.Tensor:
@@ -150,15 +151,21 @@ def test_63_packed(dtypes: tuple[torch.dtype, torch.dtype], device: torch.device
     ]
     for row in rows:
         row.value = grow(row.value.clamp(-0.99, 0.99))
-    tensors = (
+    tensors: Any = (
         torch.cat([getattr(row, name)[0].transpose(0, 1) for row in rows])
         for name in ("query", "key", "value")
     )
     starts, key_starts = (
         torch.tensor([0, *column], device=device).cumsum(0) for column in zip(*sizes, strict=True)
     )
-    lengths = {"max_seqlen": 60, "cu_seqlens_k": key_starts, "max_seqlen_k": 600}
-    out = packed_attention(*tensors, starts, **lengths, causal=True)
+    options: dict[str, Any] = {
+        "cu_seqlens": starts,
+        "max_seqlen": 60,
+        "cu_seqlens_k": key_starts,
+        "max_seqlen_k": 600,
+        "causal": True,
+    }
+    out: torch.Tensor = packed_attention(*tensors, **options)
     assert out.isfinite().all()
     for row, mine in zip(rows, out.split([queries for queries, _ in sizes]), strict=True):
         mine = mine.transpose(0, 1)[None]

@@ -7,6 +7,7 @@ rows of a few real queries are padded to a few more here, on both sides, with Na
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -43,7 +44,8 @@ def pads_of(
 
 
 def both(inputs: Inputs, causal: bool, window: int | None) -> tuple[torch.Tensor, torch.Tensor]:
-    return inputs.call(masked_attention, causal=causal, window=window, return_logsumexp=True)
+    out, sums = inputs.call(masked_attention, causal=causal, window=window, return_logsumexp=True)
+    return out, sums
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -67,7 +69,7 @@ def test_65_few_real_queries_padded_equal_alone(
 def test_65_five_of_nine_queries_in_a_batch(device: torch.device) -> None:
     """The example: Q=9, K=20, beside a full row one of 5 queries and 16 keys."""
     short, full = (make_row(k, queries=q, device=device) for k, q in ((16, 5), (20, 9)))
-    alone = masked_attention(short.query, short.key, short.value, causal=True)
+    alone: Any = masked_attention(short.query, short.key, short.value, causal=True)
     parts = padded_both(short, (4, 0), (4, 0)), padded_both(full, (0, 0), (0, 0))
     together = [torch.cat(pair) for pair in zip(*(p.tensors() for p in parts), strict=True)]
     mask = torch.ones(2, 20, dtype=torch.bool, device=device)
@@ -91,17 +93,17 @@ def test_65_packed_equals_alone_and_padded(dtype: torch.dtype, device: torch.dev
     )
     lengths = [list(column) for column in zip(*sizes, strict=True)]
     starts, key_starts = (offsets(column).to(device) for column in lengths)
-    tensors = tuple(packed)
+    tensors: Any = tuple(packed)
     for causal, window in POSITIONS:
-        out = packed_attention(
-            *tensors,
-            starts,
-            max(lengths[0]),
-            cu_seqlens_k=key_starts,
-            max_seqlen_k=max(lengths[1]),
-            causal=causal,
-            window=window,
-        )
+        options: dict[str, Any] = {
+            "cu_seqlens": starts,
+            "max_seqlen": max(lengths[0]),
+            "cu_seqlens_k": key_starts,
+            "max_seqlen_k": max(lengths[1]),
+            "causal": causal,
+            "window": window,
+        }
+        out: torch.Tensor = packed_attention(*tensors, **options)
         for row, mine in zip(rows, out.split(lengths[0]), strict=True):
             mine = mine.transpose(0, 1)[None]
             assert_same_bits(mine, both(row.inputs(), causal, window)[0], "alone")
