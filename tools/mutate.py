@@ -15,6 +15,7 @@ import argparse
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -70,6 +71,8 @@ def failing_python(folder: Path, tests: Iterable[str]) -> list[str]:
     command = [sys.executable, "-m", "pytest", *options, *tests]
     environment = {**os.environ, **own}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    if done.returncode in (-signal.SIGKILL, -signal.SIGTERM):
+        sys.exit("pytest was killed, by somebody else or for memory: this says nothing about a bug")
     failed = FAILED_PYTEST.findall(done.stdout)
     if done.returncode != 0 and not failed:
         failed = [f"pytest ended with {done.returncode}"]
