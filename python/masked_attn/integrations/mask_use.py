@@ -82,9 +82,10 @@ def _models_of(config_class: type) -> Iterator[type]:
         model = waiting.pop()
         waiting.extend(model.__subclasses__())
         built_from = getattr(model, "config_class", None)
-        if isinstance(built_from, type) and built_from is not PreTrainedConfig:
-            if issubclass(config_class, built_from):
-                yield model
+        if built_from in (None, PreTrainedConfig) or not isinstance(built_from, type):
+            continue
+        if issubclass(config_class, built_from):
+            yield model
 
 
 @functools.cache
@@ -125,7 +126,7 @@ class _Layers:
         for function, masks in _functions_with_mask(definition):
             adds, reads = _use_of_mask(function, masks)
             self.take = True
-            # A second way to attend, beside the interface, is taken under another name only (GPT-2).
+            # A second way to attend, beside the interface, runs under other names only (GPT-2).
             beside = asks and INTERFACE not in _names(function)
             self.read |= reads or (adds and not beside)
             self.own |= not asks and (adds or bool(names & ATTENTION_CALLS))
