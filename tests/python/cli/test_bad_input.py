@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cli_process import Ran, run_command
@@ -66,8 +67,14 @@ def test_transformers_is_missing(
 def test_transformers_is_not_supported(
     run_here: Callable[..., Ran], model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "masked_attn.integrations.patching", None)
-    run_here("generate", "a", "--model", str(model_folder)).assert_refused("patching")
+    block = pytest.importorskip("transformers.models.gpt2.modeling_gpt2").GPT2Block
+
+    def forward(self: Any, states: Any) -> None: ...
+
+    forward.__module__ = block.__module__
+    monkeypatch.setattr(block, "forward", forward)
+    ran = run_here("generate", "a", "--model", str(model_folder))
+    ran.assert_refused("GPT2Block.forward has no parameter hidden_states", "pip install")
 
 
 def test_a_folder_without_config(run_here: Callable[..., Ran], tmp_path: Path) -> None:

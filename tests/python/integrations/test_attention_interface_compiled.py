@@ -14,9 +14,16 @@ import torch
 pytest.importorskip("transformers")
 
 from integrations.models import generate, gpt2, prompts
-from integrations.test_attention_interface import SIZES, build, llama, mistral
+from integrations.test_attention_interface import SIZES, build, llama
 from integrations.tokens import assert_same_tokens
-from transformers import CompileConfig, Qwen2Config, Qwen2ForCausalLM, StaticCache
+from transformers import (
+    CompileConfig,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    StaticCache,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -30,6 +37,12 @@ def gpt2_on(implementation):
 def qwen2(implementation):
     sizes = {name: size for name, size in SIZES.items() if name != "head_dim"}
     return build(Qwen2ForCausalLM, Qwen2Config(**sizes), implementation)
+
+
+def mistral(implementation):
+    """Without a window: a static layer with one counts on the host, a graph a step in stock code."""
+    config = MistralConfig(**SIZES, sliding_window=None)
+    return build(MistralForCausalLM, config, implementation)
 
 
 MODELS = [gpt2_on, llama, qwen2, mistral]

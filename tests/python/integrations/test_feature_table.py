@@ -17,7 +17,7 @@ pytest.importorskip("transformers")
 
 from integrations.features.feature import Feature
 from integrations.features.table import FEATURES
-from integrations.models import STOCK_PARTS
+from integrations.models import CACHE, STOCK_PARTS
 from integrations.tokens import assert_same_tokens
 
 from masked_attn import report
@@ -109,6 +109,8 @@ def test_every_reason_for_stock_code_has_a_line():
 
 @pytest.mark.parametrize("name", FEATURES)
 def test_feature(name):
+    if name == "cache-as-a-keyword" and CACHE == "cache":
+        pytest.skip("this transformers gives GPT-2 its cache by that keyword")
     feature = FEATURES[name]
     for build in feature.builds:
         stock = build(implementation=feature.implementation)

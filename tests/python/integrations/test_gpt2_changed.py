@@ -101,6 +101,7 @@ def other_names(self, hidden_states, kv=None, attention_mask=None, encoder_hidde
 )
 def test_52_a_rename_in_gpt2_is_an_error_of_patch(monkeypatch, owner, name, replacement, wanted):
     model = gpt2()
+    monkeypatch.setattr(replacement, "__module__", owner.__module__)
     monkeypatch.setattr(owner, name, replacement)
     with pytest.raises(RuntimeError, match=wanted) as caught:
         masked_attn.patch(model)
@@ -129,7 +130,7 @@ def test_52_a_cache_with_a_third_name_is_not_taken_for_the_old_one(monkeypatch):
     model = gpt2()
     names = ("input_ids", "kv", "attention_mask", "token_type_ids", "position_ids")
     names += ("inputs_embeds", "encoder_hidden_states", "encoder_attention_mask", "use_cache")
-    scope = {}
+    scope = {"__name__": modeling_gpt2.__name__}
     exec(f"def forward(self, {', '.join(names)}, **kwargs): ...", scope)
     monkeypatch.setattr(modeling_gpt2.GPT2Model, "forward", scope["forward"])
     with pytest.raises(

@@ -19,7 +19,7 @@ from integrations.features.feature import (
     with_config,
 )
 from integrations.features.inputs import STATES
-from integrations.models import CACHE, gpt2
+from integrations.models import gpt2
 from torch import nn
 from transformers import (
     AttentionInterface,
@@ -296,7 +296,7 @@ STOCK = {
     "s-aux": keyword("s_aux", torch.zeros(2)),
     "position-bias": keyword("position_bias", torch.zeros(1, 2, 9, 9)),
     "sliding-window": keyword("sliding_window", 4),
-    **({} if CACHE == "cache" else {"cache-as-a-keyword": keyword("cache", object())}),
+    "cache-as-a-keyword": keyword("cache", object()),
     **{
         name: stock(f"{name} was given", refused(input_ids=IDS, **{name: 0.5}))
         for name in ("dropout", "key", "module", "query", "scaling", "value")
