@@ -40,7 +40,7 @@ def qwen2(implementation):
 
 
 def mistral(implementation):
-    """Without a window: a static layer with one counts on the host, a graph a step in stock code."""
+    """Without a window: a static layer with one has a graph for each step, in stock code too."""
     config = MistralConfig(**SIZES, sliding_window=None)
     return build(MistralForCausalLM, config, implementation)
 
