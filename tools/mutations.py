@@ -15,6 +15,8 @@ MODELS = "tests/python/integrations"
 EXACT_TESTS = (f"{OPS}/test_exactness.py", f"{OPS}/test_masked_attention_masks.py")
 ACCURACY_TESTS = (f"{OPS}/test_masked_attention.py", f"{OPS}/test_masked_softmax.py")
 CACHE_TESTS = (f"{OPS}/test_cached_attention.py",)
+LARGE_VALUE_TESTS = (f"{OPS}/test_bad_inputs_large_values.py",)
+PATH_TESTS = (f"{OPS}/test_exactness_paths.py",)
 LINEAR_TESTS = (f"{OPS}/test_linear.py",)
 SIZE_TESTS = (f"{OPS}/test_bad_inputs_sizes.py",)
 INTERFACE_TESTS = (f"{MODELS}/test_attention_interface.py",)
@@ -151,6 +153,34 @@ SUMS = (
         "panel.first = k == 0;",
         "panel.first = k == 0 || k > 1000;",
         LINEAR_TESTS,
+    ),
+    Mutation(
+        "rows_that_overflowed_are_not_mended",
+        f"{KERNELS}/cpu/attention_tiled.h",
+        "right = right && !overflowed(",
+        "right = right || !overflowed(",
+        LARGE_VALUE_TESTS,
+    ),
+    Mutation(
+        "chunks_that_overflowed_are_merged_as_they_are",
+        f"{KERNELS}/cpu/attention_few.h",
+        "const T* values = has_small ? p.small : p.values;",
+        "const T* values = p.values;",
+        LARGE_VALUE_TESTS,
+    ),
+    Mutation(
+        "mended_sums_are_not_used",
+        f"{KERNELS}/overflow.h",
+        "if (is_finite(first) || small != small) return first;",
+        "if (small == small || small != small) return first;",
+        LARGE_VALUE_TESTS,
+    ),
+    Mutation(
+        "path_of_a_row_by_its_padded_queries",
+        f"{KERNELS}/rows.h",
+        "queries == 1 || length(keys) <= kFewKeys",
+        "queries <= 8 || length(keys) <= kFewKeys",
+        PATH_TESTS,
     ),
 )
 
