@@ -7,6 +7,7 @@ import platform
 import re
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -76,7 +77,11 @@ def test_68_info_of_a_gpt2_with_other_names_fails_with_the_command_that_helps(
     run_here: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     block = pytest.importorskip("transformers.models.gpt2.modeling_gpt2").GPT2Block
-    monkeypatch.setattr(block, "forward", lambda self, hidden_states, kv=None: None)
+
+    def forward(self: Any, hidden_states: Any, kv: Any = None) -> None: ...
+
+    forward.__module__ = block.__module__
+    monkeypatch.setattr(block, "forward", forward)
     monkeypatch.setattr(info, "installed", lambda package: "7.1.0")
     ran = run_here("info")
     assert ran.status == 1
