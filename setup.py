@@ -5,6 +5,7 @@ The module can be imported for its functions (`make` and the tests do); only run
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import math
 import os
@@ -39,7 +40,9 @@ SEPARATOR = "\n- "
 TORCH_MISSING = (
     "torch is missing: {python} cannot import it ({error}). masked_attn is compiled against the "
     "torch that is installed, so install torch first, for example the CPU build from PyTorch's "
-    "install page. Run: pip install torch"
+    "install page. If it is there, a tool that builds in an environment of its own hides it: say "
+    "uv pip install --no-build-isolation ., or python -m build --no-isolation. "
+    "Run: pip install torch"
 )
 TORCH_HIDDEN = (
     "torch is hidden: it is installed in {folder}, but pip builds in an isolated environment that "
@@ -92,7 +95,9 @@ def hidden_torch() -> tuple[str, str]:
         return "", setuptools.__version__
     command = [sys.executable, "-E", "-c", OUTSIDE]  # -E: pip isolates with PYTHONPATH
     done = subprocess.run(command, cwd=os.sep, capture_output=True, text=True)
-    folder, version = done.stdout.splitlines() if done.returncode == 0 else ("", "")
+    # A file of the outer Python's site may print lines of its own before ours.
+    answer = done.stdout.splitlines()[-2:] if done.returncode == 0 else []
+    folder, version = answer if len(answer) == 2 else ("", "")
     return (folder, version) if folder else ("", setuptools.__version__)
 
 
@@ -204,7 +209,7 @@ def fill(header: Path, folder: Path) -> None:
     if header.stat().st_size:
         return
     name = str(header.relative_to(folder))
-    ninja = [str(tool("ninja")), "-C", str(folder), "--quiet", "-t"]
+    ninja = [str(tool("ninja")), "-C", str(folder), "-t"]
     stale = stale_outputs(folder, _output(*ninja, "deps"))
     changed = [output for output in stale if output.startswith(os.path.dirname(name))]
     if name in changed or len(changed) <= QUICK:
@@ -230,7 +235,7 @@ def stale_outputs(folder: Path, deps: str) -> list[str]:
         return times[path]
 
     stale = []
-    for block in deps.strip().split("\n\n"):
+    for block in filter(None, deps.strip().split("\n\n")):
         first, *files = block.splitlines()
         output = first.partition(": #deps")[0]
         if any(time(file.strip()) > time(output) for file in files):
@@ -249,7 +254,8 @@ def build(version: str) -> Path:
     configure += [f"-DPython3_EXECUTABLE={sys.executable}", "-DMASKED_ATTN_BUILD_TESTS=OFF"]
     cmake(*configure, f"-DCMAKE_MAKE_PROGRAM={tool('ninja')}")
     for header in precompiled_headers(folder):
-        fill(header, folder)
+        with contextlib.suppress(subprocess.CalledProcessError, OSError, ValueError):
+            fill(header, folder)  # it saves time only: the build is right without
     cmake("--build", str(folder), *max_jobs(), "--target", *TARGETS.values())
     for header in precompiled_headers(folder):
         empty(header)

@@ -314,3 +314,19 @@ def test_a_precompiled_header_that_is_there_is_left_alone(
     fake.header.write_text("precompiled")
     setup.fill(fake.header, fake.folder)
     assert fake.header.read_text() == "precompiled"
+
+
+@pytest.mark.parametrize("deps", ["", "\n"])
+def test_a_build_of_which_ninja_knows_nothing_is_not_stale(
+    setup: ModuleType, tmp_path: Path, deps: str
+) -> None:
+    assert setup.stale_outputs(tmp_path, deps) == []
+
+
+def test_a_site_of_the_outer_python_may_print(
+    setup: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(setup.importlib.util, "find_spec", lambda name: None)
+    done = subprocess.CompletedProcess([], 0, stdout="hello from a .pth file\n/site\n80.1\n")
+    monkeypatch.setattr(setup.subprocess, "run", lambda *_, **__: done)
+    assert setup.hidden_torch() == ("/site", "80.1")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from masked_attn.cli.arguments import parse
 from masked_attn.cli.errors import BadInput, Terminated, first_line
@@ -35,9 +35,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         >>> main(["info", "--no-such-flag"])  # one line on stderr
         2
     """
+    return _guarded(lambda: _run(arguments))
+
+
+def check_words() -> int | None:
+    """Read the words of the process before anything slow is imported.
+
+    Returns:
+        The exit status when they cannot be used, else ``None``.
+
+    Raises:
+        SystemExit: help or the version was printed.
+    """
+
+    def read() -> int:
+        parse(None)
+        return 0
+
+    return _guarded(read) or None
+
+
+def _guarded(run: Callable[[], int]) -> int:
+    """What ``run`` returns, or the status of a failure that is expected, told in one line."""
     _never_fail_on_characters()
     try:
-        status = _run(arguments)
+        status = run()
         if sys.stdout is not None:
             sys.stdout.flush()
         return status
@@ -54,23 +76,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not isinstance(error, MemoryError) and "allocate memory" not in str(error):
             raise
         return _refuse(f"out of memory: {first_line(error)}")
-
-
-def check_words() -> int | None:
-    """Read the words of the process before anything slow is imported.
-
-    Returns:
-        The exit status when they cannot be used, else ``None``.
-
-    Raises:
-        SystemExit: help or the version was printed.
-    """
-    _never_fail_on_characters()
-    try:
-        parse(None)
-    except BadInput as error:
-        return _refuse(str(error))
-    return None
 
 
 def _run(arguments: Sequence[str] | None) -> int:

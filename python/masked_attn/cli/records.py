@@ -10,7 +10,7 @@ import os
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -183,7 +183,8 @@ def open_input(name: str) -> Iterator[BinaryIO]:
     if name == "-":
         if sys.stdin is None:
             raise BadInput("cannot read stdin: it is closed")
-        check_input(sys.stdin.fileno(), shown_name(name))
+        with suppress(OSError, ValueError):  # replaced by one without a descriptor
+            check_input(sys.stdin.fileno(), shown_name(name))
         yield sys.stdin.buffer
         return
     try:

@@ -100,8 +100,8 @@ def attention_forward(
         kwargs["cache"] = None
     _refuse_unsupported(kwargs)
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
-    if causal and attention_mask is None:
-        _refuse_restarts(kwargs.get("position_ids"))
+    if causal:
+        _refuse_restarts(kwargs.get("position_ids"), attention_mask)
     seen = _visibility(attention_mask, key, causal, sliding_window)
     key, value = key[:, :, : seen.keys], value[:, :, : seen.keys]
     if kwargs.get("output_attentions") or _attentions_are_collected():
@@ -151,15 +151,41 @@ def _refuse_unsupported(kwargs: dict[str, Any]) -> None:
             )
 
 
-def _refuse_restarts(positions: Tensor | None) -> None:
-    """Packed sequences without a mask: transformers sees them only where there is no cache."""
-    if positions is None or positions.ndim != 2 or not on_host(positions):
+def _refuse_restarts(positions: Tensor | None, mask: Tensor | None) -> None:
+    """Packed sequences: transformers parts them only where there is neither mask nor cache."""
+    if positions is None or positions.ndim != 2 or positions.shape[1] == 1:
         return
-    if bool(((positions[:, 1:] == 0) & (positions[:, :-1] > 0)).any()):
+    if not on_host(positions):
+        return
+    restarts = (positions[:, 1:] == 0) & (positions[:, :-1] > 0)
+    if mask is not None:
+        sees_previous = _sees_previous(mask, positions.shape[1])
+        if sees_previous is None:
+            return
+        restarts = restarts & sees_previous
+    try:
+        packed = bool(restarts.any())
+    except RuntimeError:  # FakeTensorMode and make_fx refuse to tell a value
+        return
+    if packed:
         raise ValueError(
             f'attn_implementation="{NAME}" got position_ids that start again (packed sequences) '
-            "together with a cache, where they would see each other: pass use_cache=False"
+            "together with a cache or a mask, where they would see each other: pass "
+            "use_cache=False and no attention_mask"
         )
+
+
+def _sees_previous(mask: Tensor, queries: int) -> Tensor | None:
+    """Bool ``[batch, queries - 1]``: whether tokens, from the second on, see the one before them.
+
+    None where the mask does not say which key that is: its keys are slots of a cache.
+    """
+    if mask.ndim == 2:
+        real = mask[:, -queries:] != 0
+        return real[:, 1:] & real[:, :-1]
+    if mask.ndim != 4 or mask.dtype != torch.bool or mask.shape[2:] != (queries, queries):
+        return None
+    return mask.diagonal(-1, dim1=2, dim2=3).any(1)
 
 
 def _attentions_are_collected() -> bool:

@@ -37,7 +37,7 @@ class MaskUse(enum.Enum):
     NOT_ON_INTERFACE = "no layer asks the attention interface"
 
 
-_known: dict[tuple[type, int], MaskUse] = {}
+_known: dict[tuple[type, ...], MaskUse] = {}
 
 
 # Its answer is one for a model, so a compiled graph takes it as it is.
@@ -51,16 +51,15 @@ def mask_use(config_class: type) -> MaskUse:
     Returns:
         ``READ`` when the source cannot be read: stock's own mask is right for any layer.
     """
-    key = (config_class, len(sys.modules))  # other modules may have brought other models of it
-    if key not in _known:
-        _known[key] = _look(config_class)
-    return _known[key]
+    models = tuple(_models_of(config_class))  # there may be more of them than last time
+    if models not in _known:
+        _known[models] = _look(models)
+    return _known[models]
 
 
-def _look(config_class: type) -> MaskUse:
-    models = list(_models_of(config_class))
+def _look(models: tuple[type, ...]) -> MaskUse:
     modules = {model.__module__ for model in models}
-    found = [_layers(module) for module in modules if module in sys.modules]
+    found = [_Layers(sys.modules[module]) for module in modules if module in sys.modules]
     if not found or any(not layers.readable for layers in found):
         return MaskUse.READ
     asks = any(layers.on_interface for layers in found)
@@ -68,7 +67,7 @@ def _look(config_class: type) -> MaskUse:
         return MaskUse.NOT_ON_INTERFACE
     if any(layers.own or layers.read for layers in found):
         return MaskUse.READ
-    if not asks and any(layers.take for layers in found):
+    if not asks:  # what the layers are was not found: they may come from anywhere
         return MaskUse.READ
     # Stock reads is_causal of the layers under sdpa only.
     relied_on = all(getattr(model, "_supports_sdpa", False) for model in models)
@@ -86,11 +85,6 @@ def _models_of(config_class: type) -> Iterator[type]:
             continue
         if issubclass(config_class, built_from):
             yield model
-
-
-@functools.cache
-def _layers(module: str) -> _Layers:
-    return _Layers(sys.modules[module])
 
 
 class _Layers:

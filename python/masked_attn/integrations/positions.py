@@ -48,7 +48,10 @@ def count_real_tokens(arguments: dict[str, Any]) -> Tensor | None:
     if not isinstance(filled, Tensor):
         spare = width - filled - queries
         fits = fits and (spare == 0 or (spare > 0 and is_static(cache)))
-    return _count(mask.reshape(batch, width) != 0, filled, queries) if fits else None
+    if not fits:
+        return None
+    real = mask.reshape(batch, width).to(_inputs(arguments).device) != 0
+    return _count(real, filled, queries)
 
 
 def pads_would_count(arguments: dict[str, Any]) -> bool:
@@ -65,13 +68,17 @@ def pads_would_count(arguments: dict[str, Any]) -> bool:
         return False
 
 
+def _inputs(arguments: dict[str, Any]) -> Any:
+    ids = arguments.get("input_ids")
+    return arguments.get("inputs_embeds") if ids is None else ids
+
+
 def _size(arguments: dict[str, Any]) -> tuple[int, int] | None:
     """Rows and tokens of each row, if there are any."""
-    ids, embeds = arguments.get("input_ids"), arguments.get("inputs_embeds")
-    inputs = embeds if ids is None else ids
+    inputs = _inputs(arguments)
     if inputs is None or not inputs.numel():
         return None
-    tokens = inputs if ids is not None else inputs[..., 0]
+    tokens = inputs if arguments.get("input_ids") is not None else inputs[..., 0]
     return tokens.numel() // tokens.shape[-1], tokens.shape[-1]
 
 

@@ -183,3 +183,10 @@ def test_nobody_knows_the_lines_of_a_pipe() -> None:
     reader, writer = os.pipe()
     with open(reader, "rb") as stream, open(writer, "wb"):
         assert count_lines(stream) is None
+
+
+def test_a_standard_input_without_a_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs that call ``main`` may have replaced it; then there is nothing to compare."""
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"hello\n")))
+    with open_input("-") as stream:
+        assert stream.read() == b"hello\n"

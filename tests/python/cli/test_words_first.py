@@ -96,3 +96,18 @@ def test_an_import_still_registers_the_operators() -> None:
         [sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=True
     )
     assert done.stdout == str(torch.ops.masked_attn.expand_mask.default) + "\n"
+
+
+def test_a_reader_of_the_version_that_went_away(no_torch: Path) -> None:
+    """As every other command: no traceback, and the status of a broken pipe."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-u", "-m", "masked_attn", "--version"],
+        env={**os.environ, "PYTHONPATH": f"{no_torch}:{PACKAGES}"},
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")

@@ -22,7 +22,15 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from integrations.models import prompts
 from model_types.compare import NOT_BUILT, PART, REFUSED, RIGHT, judge
-from transformers import CONFIG_MAPPING, BloomConfig, BloomModel, LlamaConfig, LlamaModel
+from transformers import (
+    CONFIG_MAPPING,
+    BloomConfig,
+    BloomModel,
+    LlamaConfig,
+    LlamaModel,
+    LlamaPreTrainedModel,
+    PreTrainedConfig,
+)
 from transformers.masking_utils import causal_mask_function
 from transformers.modeling_utils import PreTrainedModel
 
@@ -161,6 +169,55 @@ def test_60_code_of_a_users_own_is_found_by_its_config(tmp_path, monkeypatch):
     assert mask_use(RemoteConfig) is MaskUse.READ
     mask = make_mask(1, 4, 4, mask_function=causal_mask_function, config=RemoteConfig())
     assert mask.shape == (1, 1, 4, 4) and mask.is_floating_point()
+
+
+ELSEWHERE = """
+import layers_of_my_own
+from transformers import PreTrainedModel
+
+class ElsewhereModel(PreTrainedModel):
+    config_class = ElsewhereConfig
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.layer = layers_of_my_own.Layer()
+"""
+
+
+def test_60_layers_that_are_not_found_get_stocks_mask(tmp_path, monkeypatch):
+    """They may add it to their scores: only the model names them, as a part of another module."""
+
+    class ElsewhereConfig(LlamaConfig):
+        pass
+
+    path = tmp_path / "elsewhere.py"
+    path.write_text(ELSEWHERE)
+    monkeypatch.setitem(sys.modules, "layers_of_my_own", types.ModuleType("layers_of_my_own"))
+    module = types.ModuleType("elsewhere")
+    module.__file__, module.ElsewhereConfig = str(path), ElsewhereConfig
+    exec(compile(ELSEWHERE, str(path), "exec"), module.__dict__)
+    monkeypatch.setitem(sys.modules, "elsewhere", module)
+    for model in (LlamaPreTrainedModel, *LlamaPreTrainedModel.__subclasses__()):
+        monkeypatch.setattr(model, "config_class", PreTrainedConfig)
+    assert mask_use(ElsewhereConfig) is MaskUse.READ
+
+
+def test_60_a_class_that_comes_later_counts(monkeypatch):
+    """As in a notebook, where a model of one's own follows one of transformers."""
+
+    class LaterConfig(LlamaConfig):
+        pass
+
+    module = types.ModuleType("a_module_without_source")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    module.Layer = type("Layer", (torch.nn.Module,), {"__module__": module.__name__})
+    assert mask_use(LaterConfig) is MaskUse.HANDED_ON
+
+    class LaterModel(LlamaModel):
+        config_class = LaterConfig
+        __module__ = module.__name__
+
+    assert mask_use(LaterConfig) is MaskUse.READ, LaterModel
 
 
 def test_a_mask_that_must_not_be_skipped_is_whole():

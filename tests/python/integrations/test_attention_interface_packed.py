@@ -8,7 +8,14 @@ import torch
 pytest.importorskip("transformers")
 
 from integrations.models import PAD, VOCAB, fill
-from transformers import LlamaConfig, LlamaForCausalLM
+from torch.fx.experimental.proxy_tensor import make_fx
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    StaticCache,
+)
 
 from masked_attn.integrations import attention_interface
 
@@ -81,3 +88,45 @@ def test_61_ordinary_positions_pass(start):
         ours = llama("masked_attn")(ids, position_ids=positions).logits
         stock = llama("eager")(ids, position_ids=positions).logits
     torch.testing.assert_close(ours, stock, atol=2e-4, rtol=1e-4)
+
+
+def windowed() -> MistralForCausalLM:
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "vocab_size": VOCAB, "head_dim": 8}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 1}
+    config = MistralConfig(**sizes, **heads, sliding_window=4)
+    config._attn_implementation = "masked_attn"
+    return MistralForCausalLM(config).eval()
+
+
+@pytest.mark.parametrize("beside", ["a mask of ones", "a static cache", "a window"])
+def test_61_positions_that_restart_are_refused_beside(beside):
+    ids, positions = packed_row()
+    model = windowed() if beside == "a window" else llama("masked_attn")
+    more = {
+        "a mask of ones": {"attention_mask": torch.ones_like(ids), "use_cache": False},
+        "a static cache": {"past_key_values": StaticCache(config=model.config, max_cache_len=16)},
+        "a window": {},
+    }
+    with pytest.raises(ValueError, match="position_ids that start again"):
+        model(ids, position_ids=positions, **more[beside])
+
+
+def test_61_positions_of_pads_are_no_second_sequence():
+    """Pads on the right have position 0 in some callers' hands."""
+    ids, _ = packed_row()
+    mask = (torch.arange(13) < 9).long()[None]
+    positions = torch.arange(13)[None] * mask
+    results = []
+    for implementation in ("masked_attn", "eager"):
+        with torch.no_grad():
+            out = llama(implementation)(ids, attention_mask=mask, position_ids=positions)
+        results.append(out.logits[:, :9])
+    torch.testing.assert_close(*results, atol=2e-4, rtol=1e-4)
+
+
+def test_positions_are_not_read_where_they_have_no_value():
+    ids, _ = packed_row()
+    model = llama("masked_attn")
+    with torch.no_grad():
+        graph = make_fx(lambda x: model(x).logits)(ids)
+        torch.testing.assert_close(graph(ids), llama("eager")(ids).logits, atol=2e-4, rtol=1e-4)

@@ -14,7 +14,7 @@ from integrations.models import CACHE, gpt2, positions_of, prompts
 from integrations.test_padding_free import CACHES, counts
 from transformers import GPT2DoubleHeadsModel, GPT2Model
 
-from masked_attn.integrations import patch, unpatch
+from masked_attn.integrations import patch, positions, unpatch
 
 pytestmark = pytest.mark.integration
 
@@ -123,3 +123,11 @@ def test_switched_off_it_counts_as_stock_does_and_says_so_once():
         close(ours, gpt2()(IDS, attention_mask=LEFT).logits[LEFT.bool()])
         model(IDS, attention_mask=LEFT)
         patch(unpatch(model), positions_from_mask=True)(IDS, attention_mask=LEFT)
+
+
+def test_a_mask_on_another_device_is_moved():
+    """As stock code moves it: the positions are looked up beside the ids."""
+    ids, mask = IDS.to("meta"), LEFT
+    for cache in (None, CACHES["static"](gpt2().config)):
+        arguments = {"input_ids": ids, "attention_mask": mask, "past_key_values": cache}
+        assert positions.count_real_tokens(arguments).device == ids.device
