@@ -5,8 +5,10 @@
     python tools/mutate.py cache_one_slot_late top_left_causal
 
 Works on a copy of the tracked files in a temporary folder, with the torch and the build tools of
-the Python that runs it. A mutation that no test notices makes the exit status 1. What fails without
-any bug counts for none. CMAKE_CXX_COMPILER_LAUNCHER=ccache makes it faster, MAX_JOBS limits it.
+the Python that runs it. The C++ tests, which take long to build, are asked only about bugs in C++
+that no Python test notices. A mutation that nobody notices makes the exit status 1. What fails
+without any bug counts for none. CMAKE_CXX_COMPILER_LAUNCHER=ccache makes it faster, MAX_JOBS limits
+it.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 from mutations import MUTATIONS, Mutation
@@ -45,14 +48,16 @@ def copy_tracked_files(folder: Path) -> None:
         shutil.copy2(ROOT / name, target)
 
 
-def build(folder: Path) -> None:
-    """Build in place with C++ tests; only what changed since the last build is compiled."""
+def build(folder: Path, *, with_tests: bool = False) -> None:
+    """Build in place; only what changed since the last build is compiled."""
     configure = ["cmake", "-S", ".", "-B", BUILD, "-G", "Ninja", "-DMASKED_ATTN_BUILD_TESTS=ON"]
     configure.append(f"-DPython3_EXECUTABLE={sys.executable}")
-    compile_all = ["cmake", "--build", BUILD]
+    compile_it = ["cmake", "--build", BUILD]
     if JOBS.isdigit():
-        compile_all += ["--parallel", JOBS]
-    for command in (configure, compile_all):
+        compile_it += ["--parallel", JOBS]
+    if not with_tests:
+        compile_it += ["--target", "masked_attn_ops", "_C"]
+    for command in (configure, compile_it):
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
         if done.returncode:
             sys.exit(f"{' '.join(command)} failed:\n{done.stdout[-4000:]}{done.stderr[-4000:]}")
@@ -80,20 +85,20 @@ def failing_python(folder: Path, tests: Iterable[str]) -> list[str]:
 
 
 def failing_cpp(folder: Path) -> list[str]:
-    command = ["ctest", "--test-dir", BUILD, "--timeout", "120"]
+    build(folder, with_tests=True)
+    jobs = JOBS if JOBS.isdigit() else str(os.cpu_count())
+    command = ["ctest", "--test-dir", BUILD, "--timeout", "300", "--parallel", jobs]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     return FAILED_CTEST.findall(done.stdout)
-
-
-def failing(folder: Path, tests: Iterable[str], cpp: bool) -> list[str]:
-    return failing_python(folder, tests) + (failing_cpp(folder) if cpp else [])
 
 
 def is_cpp(mutation: Mutation) -> bool:
     return mutation.path.startswith("csrc")
 
 
-def mutate(folder: Path, mutation: Mutation) -> list[str]:
+def mutate(
+    folder: Path, mutation: Mutation, find_failing: Callable[[Path], list[str]]
+) -> list[str]:
     path = folder / mutation.path
     original = path.read_text()
     if original.count(mutation.old) != 1:
@@ -102,31 +107,53 @@ def mutate(folder: Path, mutation: Mutation) -> list[str]:
     try:
         if is_cpp(mutation):
             build(folder)
-        return failing(folder, mutation.tests, is_cpp(mutation))
+        return find_failing(folder)
     finally:
         path.write_text(original)
 
 
 def run_all(folder: Path, chosen: list[Mutation]) -> list[tuple[Mutation, list[str]]]:
     copy_tracked_files(folder)
-    with_cpp = any(is_cpp(mutation) for mutation in chosen)
-    if with_cpp:
+    if any(is_cpp(mutation) for mutation in chosen):
         build(folder)
     else:
         copy_libraries(ROOT / "python" / "masked_attn", folder)
     tests = dict.fromkeys(test for mutation in chosen for test in mutation.tests)
-    usual = failing(folder, tests, with_cpp)
-    for test in usual:
-        print(f"fails without any bug, so it counts for none: {test}", flush=True)
+    usual = told(failing_python(folder, tests))
     results = []
     # Python first: a C++ bug stays in the library until the next build.
     for mutation in sorted(chosen, key=is_cpp):
         start = time.monotonic()
-        noticed = [test for test in mutate(folder, mutation) if test not in usual]
-        seconds = round(time.monotonic() - start)
-        print(f"{mutation.name}: {len(noticed)} tests notice ({seconds} s)", flush=True)
-        results.append((mutation, noticed))
-    return results
+        failed = mutate(folder, mutation, partial(failing_python, tests=mutation.tests))
+        results.append((mutation, [test for test in failed if test not in usual]))
+        say(*results[-1], start)
+    return [*ask_cpp_tests(folder, results)]
+
+
+def ask_cpp_tests(
+    folder: Path, results: list[tuple[Mutation, list[str]]]
+) -> Iterable[tuple[Mutation, list[str]]]:
+    """The results, with what the C++ tests say of C++ bugs that nobody has noticed."""
+    usual: set[str] | None = None
+    for mutation, noticed in results:
+        if not noticed and is_cpp(mutation):
+            usual = told(failing_cpp(folder)) if usual is None else usual
+            start = time.monotonic()
+            failed = mutate(folder, mutation, failing_cpp)
+            noticed = [test for test in failed if test not in usual]
+            say(mutation, noticed, start)
+        yield mutation, noticed
+
+
+def told(usual: list[str]) -> set[str]:
+    for test in usual:
+        print(f"fails without any bug, so it counts for none: {test}", flush=True)
+    return set(usual)
+
+
+def say(mutation: Mutation, noticed: list[str], start: float) -> None:
+    seconds = round(time.monotonic() - start)
+    print(f"{mutation.name}: {len(noticed)} tests notice ({seconds} s)", flush=True)
 
 
 def table(results: list[tuple[Mutation, list[str]]]) -> str:
