@@ -27,6 +27,8 @@ PADDING_FREE_TESTS = (
     f"{MODELS}/test_padding_free_generate.py",
 )
 
+POSITION_TESTS = (f"{MODELS}/test_positions.py",)
+
 # The mask function's registration and the check that it is there.
 REGISTRATION = """\
     AttentionMaskInterface.register(NAME, make_mask)
@@ -244,7 +246,7 @@ INTEGRATION = (
         f"{PACKAGE}/integrations/packed_pass.py",
         "torch.arange(packing.filled, packing.filled + packing.tokens",
         "torch.arange(packing.filled + 1, packing.filled + packing.tokens + 1",
-        PADDING_FREE_TESTS,
+        POSITION_TESTS,
     ),
     Mutation(
         "packing_drops_the_last_token_of_a_row_from_the_cache",
