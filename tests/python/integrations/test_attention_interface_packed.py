@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 import torch
 
@@ -16,6 +18,7 @@ from transformers import (
     MistralForCausalLM,
     StaticCache,
 )
+from transformers.masking_utils import create_causal_mask
 
 from masked_attn.integrations import attention_interface
 
@@ -100,6 +103,9 @@ def windowed() -> MistralForCausalLM:
 
 @pytest.mark.parametrize("beside", ["a mask of ones", "a static cache", "a window"])
 def test_61_positions_that_restart_are_refused_beside(beside):
+    skips = "allow_is_causal_skip" in inspect.signature(create_causal_mask).parameters
+    if beside == "a static cache" and not skips:
+        pytest.skip("this transformers wants a 4-D mask there, which is not looked at")
     ids, positions = packed_row()
     model = windowed() if beside == "a window" else llama("masked_attn")
     more = {
