@@ -14,16 +14,9 @@ import torch
 pytest.importorskip("transformers")
 
 from integrations.models import generate, gpt2, prompts
-from integrations.test_attention_interface import SIZES, build, llama
+from integrations.test_attention_interface import SIZES, build, llama, mistral
 from integrations.tokens import assert_same_tokens
-from transformers import (
-    CompileConfig,
-    MistralConfig,
-    MistralForCausalLM,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-    StaticCache,
-)
+from transformers import CompileConfig, Qwen2Config, Qwen2ForCausalLM, StaticCache
 
 pytestmark = pytest.mark.integration
 
@@ -39,13 +32,12 @@ def qwen2(implementation):
     return build(Qwen2ForCausalLM, Qwen2Config(**sizes), implementation)
 
 
-def mistral(implementation):
-    """Without a window: a static layer with one has a graph for each step, in stock code too."""
-    config = MistralConfig(**SIZES, sliding_window=None)
-    return build(MistralForCausalLM, config, implementation)
+def mistral_without_a_window(implementation):
+    """A static layer with one has a graph for each step, in stock code too."""
+    return mistral(implementation, window=None)
 
 
-MODELS = [gpt2_on, llama, qwen2, mistral]
+MODELS = [gpt2_on, llama, qwen2, mistral_without_a_window]
 
 
 class Graphs:

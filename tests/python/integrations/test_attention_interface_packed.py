@@ -9,15 +9,10 @@ import torch
 
 pytest.importorskip("transformers")
 
-from integrations.models import PAD, VOCAB, fill
+from integrations.models import VOCAB
+from integrations.test_attention_interface import llama, mistral
 from torch.fx.experimental.proxy_tensor import make_fx
-from transformers import (
-    LlamaConfig,
-    LlamaForCausalLM,
-    MistralConfig,
-    MistralForCausalLM,
-    StaticCache,
-)
+from transformers import StaticCache
 from transformers.masking_utils import create_causal_mask
 
 from masked_attn.integrations import attention_interface
@@ -31,22 +26,6 @@ PACKED = {
     "max_length_q": 6,
     "max_length_k": 6,
 }
-
-
-def llama(implementation: str) -> LlamaForCausalLM:
-    config = LlamaConfig(
-        vocab_size=VOCAB,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        pad_token_id=PAD,
-    )
-    config._attn_implementation = implementation
-    model = LlamaForCausalLM(config).eval()
-    fill(model, seed=1, std=0.3)
-    return model
 
 
 def packed_row() -> tuple[torch.Tensor, torch.Tensor]:
@@ -93,21 +72,13 @@ def test_61_ordinary_positions_pass(start):
     torch.testing.assert_close(ours, stock, atol=2e-4, rtol=1e-4)
 
 
-def windowed() -> MistralForCausalLM:
-    sizes = {"hidden_size": 32, "intermediate_size": 48, "vocab_size": VOCAB, "head_dim": 8}
-    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 1}
-    config = MistralConfig(**sizes, **heads, sliding_window=4)
-    config._attn_implementation = "masked_attn"
-    return MistralForCausalLM(config).eval()
-
-
 @pytest.mark.parametrize("beside", ["a mask of ones", "a static cache", "a window"])
 def test_61_positions_that_restart_are_refused_beside(beside):
     skips = "allow_is_causal_skip" in inspect.signature(create_causal_mask).parameters
     if beside == "a static cache" and not skips:
         pytest.skip("this transformers wants a 4-D mask there, which is not looked at")
     ids, positions = packed_row()
-    model = windowed() if beside == "a window" else llama("masked_attn")
+    model = (mistral if beside == "a window" else llama)("masked_attn")
     more = {
         "a mask of ones": {"attention_mask": torch.ones_like(ids), "use_cache": False},
         "a static cache": {"past_key_values": StaticCache(config=model.config, max_cache_len=16)},
