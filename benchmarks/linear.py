@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
+from masked_attn import linear as masked_linear
 from torch import Tensor
 from torch.nn.functional import linear
 
@@ -21,7 +22,6 @@ from common.report import READING, Report
 from common.timing import Contender
 from common.trial import OURS
 from common.workloads import DTYPES, Sizes
-from masked_attn.linear import skinny_linear
 
 Product = Callable[[Tensor], Tensor]
 Weights = list[tuple[Tensor, Tensor]]  # (weight [inputs, outputs], bias) of every product
@@ -55,7 +55,7 @@ def layer_products(weights: Weights, rows: int) -> dict[str, list[Product]]:
 
 
 def ours(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return skinny_linear(x, weight, bias, transposed=True)
+    return masked_linear(x, weight, bias, transposed=True)
 
 
 def addmm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ def addmm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 def head_products(weight: Tensor, rows: int) -> dict[str, list[Product]]:
     return {
-        OURS: [lambda x: skinny_linear(x, weight)],
+        OURS: [lambda x: masked_linear(x, weight)],
         "F.linear": [lambda x: linear(x, weight)],
         PACKED: [packed(weight, None, rows)],
     }

@@ -15,7 +15,7 @@ PRODUCTS = (
     "_packed_attention_forward",
     "cached_attention",
     "cached_attention.device",
-    "skinny_linear",
+    "linear",
 )
 OTHERS = ("expand_mask", "masked_softmax")
 

@@ -136,19 +136,21 @@ struct AppendParams {
   Threads threads;
 };
 
-// skinny_linear takes at most this many rows of input.
-constexpr int64_t kSkinnyRows = 32;
+// What follows the sum of a linear layer.
+enum class Activation : int32_t { kNone, kGeluTanh, kGelu, kSilu, kRelu };
 
-// out[m, n] = bias[n] + sum over k of input[m, k] * weight[n, k], or weight[k, n] if `transposed`.
-// Only data, dtype and row stride of the views count.
-struct SkinnyLinearParams {
-  int64_t rows;       // M, at most `kSkinnyRows`
-  int64_t inputs;     // K, at least 1
-  int64_t outputs;    // N
-  TensorView out;     // [M, N]
-  TensorView input;   // [M, K]
-  TensorView weight;  // [N, K], or [K, N] if `transposed`
-  TensorView bias;    // [N], null data: none
+// out[m, n] = activation(bias[n] + sum over k of input[m, k] * weight[n, k]) * multiplier[m, n];
+// weight[k, n] if `transposed`. Only data, dtype and row stride of the views count.
+struct LinearParams {
+  int64_t rows;           // M
+  int64_t inputs;         // K
+  int64_t outputs;        // N
+  TensorView out;         // [M, N]
+  TensorView input;       // [M, K]
+  TensorView weight;      // [N, K], or [K, N] if `transposed`
+  TensorView bias;        // [N], null data: none
+  TensorView multiplier;  // [M, N] of the dtype of `out`, null data: none
+  Activation activation;
   bool transposed;
   Workspace workspace;
   Threads threads;

@@ -1,12 +1,12 @@
-// Under autocast, attention and skinny_linear run in the dtype of the region. Masks keep their
+// Under autocast, attention and linear run in the dtype of the region. Masks keep their
 // dtype, and caches are never cast: what enters a cache follows the cache.
 #include <ATen/autocast_mode.h>
 #include <torch/library.h>
 
 #include "cached_attention.h"
+#include "linear.h"
 #include "masked_attention.h"
 #include "packed_attention.h"
-#include "skinny_linear.h"
 
 namespace masked_attn::autocast {
 namespace {
@@ -84,12 +84,16 @@ at::Tensor cached_attention_autocast(const at::Tensor& query, const at::Tensor& 
 }
 
 template <at::DeviceType device>
-at::Tensor skinny_linear_autocast(const at::Tensor& input, const at::Tensor& weight,
-                                  const std::optional<at::Tensor>& bias, bool transposed) {
+at::Tensor linear_autocast(const at::Tensor& input, const at::Tensor& weight,
+                           const std::optional<at::Tensor>& bias, bool transposed,
+                           std::optional<std::string_view> activation,
+                           const std::optional<at::Tensor>& multiplier) {
   c10::impl::ExcludeDispatchKeyGuard guard(key_of<device>());
-  std::optional<at::Tensor> cast_bias;
-  if (bias.has_value()) cast_bias = cast<device>(*bias);
-  return skinny_linear(cast<device>(input), cast<device>(weight), cast_bias, transposed);
+  const auto cast_optional = [](const std::optional<at::Tensor>& tensor) {
+    return tensor.has_value() ? std::optional(cast<device>(*tensor)) : std::nullopt;
+  };
+  return linear(cast<device>(input), cast<device>(weight), cast_optional(bias),
+                {transposed, activation, cast_optional(multiplier)});
 }
 
 template <at::DeviceType device>
@@ -98,7 +102,7 @@ void register_for(torch::Library& m) {
   m.impl("_masked_attention_forward", masked_attention_forward_autocast<device>);
   m.impl("packed_attention", packed_attention_autocast<device>);
   m.impl("_packed_attention_forward", packed_attention_forward_autocast<device>);
-  m.impl("skinny_linear", skinny_linear_autocast<device>);
+  m.impl("linear", linear_autocast<device>);
   m.impl("cached_attention", cached_attention_autocast<device, c10::SymInt>);
   m.impl("cached_attention.device", cached_attention_autocast<device, const at::Tensor&>);
 }

@@ -18,7 +18,7 @@ TORCH_LIBRARY_IMPL(masked_attn, CUDA, m) {
   for (const char* name :
        {"expand_mask", "masked_softmax", "masked_attention", "_masked_attention_forward",
         "packed_attention", "_packed_attention_forward", "cached_attention",
-        "cached_attention.device", "skinny_linear"}) {
+        "cached_attention.device", "linear"}) {
     m.impl(name, torch::CppFunction::makeFromBoxedFunction<&no_cuda>());
   }
 }

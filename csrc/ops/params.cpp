@@ -26,6 +26,14 @@ DType to_dtype(at::ScalarType dtype) {
   }
 }
 
+Activation to_activation(std::optional<std::string_view> name) {
+  if (!name.has_value()) return Activation::kNone;
+  return *name == "gelu_tanh" ? Activation::kGeluTanh
+         : *name == "gelu"    ? Activation::kGelu
+         : *name == "silu"    ? Activation::kSilu
+                              : Activation::kRelu;
+}
+
 // What a kernel only reads: a lazy clone stays one. The one place where const is cast away.
 void* read_only(const at::Tensor& tensor) { return const_cast<void*>(tensor.const_data_ptr()); }
 
@@ -175,30 +183,37 @@ Call<AppendParams> append_call(const at::Tensor& source, const at::Tensor& cache
   return call;
 }
 
-Call<SkinnyLinearParams> skinny_linear_call(const at::Tensor& input, const at::Tensor& weight,
-                                            const std::optional<at::Tensor>& bias, bool transposed,
-                                            const at::Tensor& out) {
+Call<LinearParams> linear_call(const at::Tensor& input, const at::Tensor& weight,
+                               const std::optional<at::Tensor>& bias, const LinearOptions& options,
+                               const at::Tensor& out) {
   at::Tensor matrix = weight;
+  bool transposed = options.transposed;
   if (weight.stride(1) != 1 && weight.stride(0) == 1) {
     matrix = weight.t();
     transposed = !transposed;
   }
-  Call<SkinnyLinearParams> call;
+  Call<LinearParams> call;
   const auto read = [&](const at::Tensor& tensor, int64_t row_stride) {
     call.tensors.push_back(tensor);
     return TensorView{read_only(tensor), to_dtype(tensor.scalar_type()), 0, 0, row_stride};
   };
   const int64_t inputs = input.size(-1);
-  const at::Tensor rows = rows_contiguous(input.reshape({-1, inputs}));
+  const int64_t outputs = out.size(-1);
+  const at::Tensor rows = rows_contiguous(input.reshape({out.numel() / outputs, inputs}));
   matrix = rows_contiguous(matrix);
-  SkinnyLinearParams& params = call.params;
+  LinearParams& params = call.params;
   params.rows = rows.size(0);
   params.inputs = inputs;
-  params.outputs = out.size(-1);
+  params.outputs = outputs;
   params.out = {out.mutable_data_ptr(), to_dtype(out.scalar_type()), 0, 0, params.outputs};
   params.input = read(rows, rows.stride(0));
   params.weight = read(matrix, matrix.stride(0));
   if (bias.has_value()) params.bias = read(bias->contiguous(), 0);
+  if (options.multiplier.has_value()) {
+    const at::Tensor factors = rows_contiguous(options.multiplier->reshape({params.rows, outputs}));
+    params.multiplier = read(factors, factors.stride(0));
+  }
+  params.activation = to_activation(options.activation);
   params.transposed = transposed;
   return call;
 }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "../kernels/params.h"
+#include "linear.h"
 
 namespace masked_attn {
 
@@ -66,10 +67,9 @@ Call<ExpandParams> expand_call(const at::Tensor& mask, bool causal, std::optiona
 // Writes `source` [batch, heads, rows, columns] into `cache` from slot `position` on.
 Call<AppendParams> append_call(const at::Tensor& source, const at::Tensor& cache, int64_t position);
 
-// `weight` [outputs, inputs], or [inputs, outputs] if `transposed`, is read where it lies if one of
-// its dimensions is contiguous.
-Call<SkinnyLinearParams> skinny_linear_call(const at::Tensor& input, const at::Tensor& weight,
-                                            const std::optional<at::Tensor>& bias, bool transposed,
-                                            const at::Tensor& out);
+// The weight is read where it lies if one of its dimensions is contiguous.
+Call<LinearParams> linear_call(const at::Tensor& input, const at::Tensor& weight,
+                               const std::optional<at::Tensor>& bias, const LinearOptions& options,
+                               const at::Tensor& out);
 
 }  // namespace masked_attn

@@ -46,7 +46,7 @@ TORCH_LIBRARY(masked_attn, m) {
       "-> Tensor",
       tags);
   m.def(
-      "skinny_linear(Tensor input, Tensor weight, Tensor? bias=None, *, bool transposed=False) "
-      "-> Tensor",
+      "linear(Tensor input, Tensor weight, Tensor? bias=None, *, bool transposed=False, "
+      "str? activation=None, Tensor? multiplier=None) -> Tensor",
       tags);
 }

@@ -116,7 +116,6 @@ PYBIND11_MODULE(_C, m) {
   m.attr("key_tile") = kKeyTile;
   m.attr("query_tile") = cpu::kQueryTile;
   m.attr("few_keys") = kFewKeys;
-  m.attr("skinny_rows") = kSkinnyRows;
 }
 
 }  // namespace masked_attn

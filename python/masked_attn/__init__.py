@@ -21,6 +21,7 @@ from . import masks, reference  # noqa: E402
 from .functional import (  # noqa: E402
     cached_attention,
     expand_mask,
+    linear,
     masked_attention,
     masked_softmax,
     packed_attention,
@@ -39,6 +40,7 @@ __all__ = [
     "__version__",
     "cached_attention",
     "expand_mask",
+    "linear",
     "masked_attention",
     "masked_softmax",
     "masks",

@@ -7,7 +7,7 @@
 
 #define MASKED_ATTN_TABLE(target)                                                        \
   {target::attention, target::masked_softmax, target::expand_mask, target::append_cache, \
-   target::skinny_linear}
+   target::linear}
 
 namespace masked_attn {
 MASKED_ATTN_DECLARE_KERNELS(scalar)

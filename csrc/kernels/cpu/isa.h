@@ -17,7 +17,7 @@ struct Kernels {
   int32_t (*masked_softmax)(const SoftmaxParams&);
   int32_t (*expand_mask)(const ExpandParams&);
   int32_t (*append_cache)(const AppendParams&);
-  int32_t (*skinny_linear)(const SkinnyLinearParams&);
+  int32_t (*linear)(const LinearParams&);
 };
 
 MASKED_ATTN_KERNELS_API const char* isa_name(Isa isa);

@@ -5,13 +5,13 @@
 #include "../half.h"  // makes the namespace of this target an inline one
 #include "../params.h"
 
-#define MASKED_ATTN_DECLARE_KERNELS(target)         \
-  namespace target {                                \
-  int32_t attention(const AttentionParams&);        \
-  int32_t masked_softmax(const SoftmaxParams&);     \
-  int32_t expand_mask(const ExpandParams&);         \
-  int32_t append_cache(const AppendParams&);        \
-  int32_t skinny_linear(const SkinnyLinearParams&); \
+#define MASKED_ATTN_DECLARE_KERNELS(target)     \
+  namespace target {                            \
+  int32_t attention(const AttentionParams&);    \
+  int32_t masked_softmax(const SoftmaxParams&); \
+  int32_t expand_mask(const ExpandParams&);     \
+  int32_t append_cache(const AppendParams&);    \
+  int32_t linear(const LinearParams&);          \
   }
 
 namespace masked_attn {

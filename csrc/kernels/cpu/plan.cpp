@@ -183,13 +183,14 @@ WorkspaceSize softmax_workspace(const SoftmaxParams& params) {
           aligned(columns * compute_bytes(params.scores.dtype))};
 }
 
-WorkspaceSize skinny_linear_workspace(const SkinnyLinearParams& params) {
+WorkspaceSize linear_workspace(const LinearParams& params) {
   const int64_t bytes = compute_bytes(params.input.dtype);
-  // The widest panel is one of two-byte elements.
-  const int64_t inputs = ceil_div(params.inputs, kInputPanelBytes / 2) * (kInputPanelBytes / 2);
-  const int64_t elements = kOutputBlock * (params.rows + 1)   // sums of a block, its bias
-                           + 2 * kInputPanel * kOutputBlock;  // the edge of the weight, a panel
-  return {aligned(params.rows * inputs * bytes), aligned(elements * bytes) + 4 * kAlignment};
+  const int64_t rows = min_of(params.rows, kLinearRows);
+  const int64_t panels = kLinearOutputs * (rows + kInputPanel + 1)  // totals, weight, bias
+                         + kPackedRows * kInputPanel;
+  const int64_t stream = kStreamOutputs * (2 * kStreamRows + 1)  // totals, chains, bias
+                         + kStreamRows * kInputPanel + 8 * 16;   // input, edge
+  return {0, aligned(max_of(panels, stream) * bytes) + 8 * kAlignment};
 }
 
 VisiblePlan visible_plan(const MaskParams& params, int64_t row) {

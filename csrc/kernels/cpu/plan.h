@@ -44,13 +44,17 @@ SharedLayout shared_layout(const AttentionParams& params);
 MASKED_ATTN_KERNELS_API WorkspaceSize attention_workspace(const AttentionParams& params);
 MASKED_ATTN_KERNELS_API WorkspaceSize softmax_workspace(const SoftmaxParams& params);
 
-// Sums of skinny_linear are added up in panels of inputs: of this many for a weight [K, N], of
-// this many bytes of a weight [N, K].
-constexpr int64_t kInputPanel = 64;
-constexpr int64_t kInputPanelBytes = 3072;
-// Its outputs are finished in blocks of at most this many.
-constexpr int64_t kOutputBlock = 96;
-MASKED_ATTN_KERNELS_API WorkspaceSize skinny_linear_workspace(const SkinnyLinearParams& params);
+// linear adds up panels of this many inputs: part of the definition of its sums.
+constexpr int64_t kInputPanel = 256;
+// Rows and outputs whose totals a worker keeps, outputs of a packed panel of the weight, and rows
+// of x that are packed at a time.
+constexpr int64_t kLinearRows = 768;
+constexpr int64_t kLinearOutputs = 384;
+constexpr int64_t kPackedRows = 96;
+// Rows that the loop without packing takes at most, and outputs at a time.
+constexpr int64_t kStreamRows = 4;
+constexpr int64_t kStreamOutputs = 1024;
+MASKED_ATTN_KERNELS_API WorkspaceSize linear_workspace(const LinearParams& params);
 
 // Fills `items`, the costliest first, and returns their number.
 int64_t plan_attention(const AttentionParams& params, Item* items);

@@ -52,6 +52,7 @@ struct Vec<float> {
 inline Vec<float> operator+(Vec<float> a, Vec<float> b) { return {_mm256_add_ps(a.v, b.v)}; }
 inline Vec<float> operator-(Vec<float> a, Vec<float> b) { return {_mm256_sub_ps(a.v, b.v)}; }
 inline Vec<float> operator*(Vec<float> a, Vec<float> b) { return {_mm256_mul_ps(a.v, b.v)}; }
+inline Vec<float> operator/(Vec<float> a, Vec<float> b) { return {_mm256_div_ps(a.v, b.v)}; }
 inline Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
   return {_mm256_fmadd_ps(a.v, b.v, c.v)};
 }
@@ -74,6 +75,28 @@ inline Vec<float> select(uint64_t bits, Vec<float> a, Vec<float> b) {
   const __m256i word = _mm256_set1_epi32(static_cast<int32_t>(bits & 0xff));
   const __m256i seen = _mm256_cmpeq_epi32(_mm256_and_si256(word, lane), lane);
   return {_mm256_blendv_ps(b.v, a.v, _mm256_castsi256_ps(seen))};
+}
+inline Vec<float> negative_abs(Vec<float> a) { return {_mm256_or_ps(a.v, _mm256_set1_ps(-0.0f))}; }
+// a in the lanes where x has its sign bit, else b.
+inline Vec<float> select_negative(Vec<float> x, Vec<float> a, Vec<float> b) {
+  return {_mm256_blendv_ps(b.v, a.v, x.v)};
+}
+inline void transpose(Vec<float> (&rows)[8]) {
+  __m256 pairs[8], quads[8];
+  for (int i = 0; i < 8; i += 2) {
+    pairs[i] = _mm256_unpacklo_ps(rows[i].v, rows[i + 1].v);
+    pairs[i + 1] = _mm256_unpackhi_ps(rows[i].v, rows[i + 1].v);
+  }
+  for (int i = 0; i < 8; i += 4) {
+    quads[i] = _mm256_shuffle_ps(pairs[i], pairs[i + 2], 0x44);
+    quads[i + 1] = _mm256_shuffle_ps(pairs[i], pairs[i + 2], 0xee);
+    quads[i + 2] = _mm256_shuffle_ps(pairs[i + 1], pairs[i + 3], 0x44);
+    quads[i + 3] = _mm256_shuffle_ps(pairs[i + 1], pairs[i + 3], 0xee);
+  }
+  for (int i = 0; i < 4; ++i) {
+    rows[i].v = _mm256_permute2f128_ps(quads[i], quads[i + 4], 0x20);
+    rows[i + 4].v = _mm256_permute2f128_ps(quads[i], quads[i + 4], 0x31);
+  }
 }
 inline float reduce_max(Vec<float> a) {
   __m128 x = _mm_max_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1));
@@ -101,6 +124,7 @@ struct Vec<double> {
 inline Vec<double> operator+(Vec<double> a, Vec<double> b) { return {_mm256_add_pd(a.v, b.v)}; }
 inline Vec<double> operator-(Vec<double> a, Vec<double> b) { return {_mm256_sub_pd(a.v, b.v)}; }
 inline Vec<double> operator*(Vec<double> a, Vec<double> b) { return {_mm256_mul_pd(a.v, b.v)}; }
+inline Vec<double> operator/(Vec<double> a, Vec<double> b) { return {_mm256_div_pd(a.v, b.v)}; }
 inline Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) {
   return {_mm256_fmadd_pd(a.v, b.v, c.v)};
 }
@@ -110,6 +134,20 @@ inline Vec<double> select(uint64_t bits, Vec<double> a, Vec<double> b) {
   const __m256i word = _mm256_set1_epi64x(static_cast<int64_t>(bits & 0xf));
   const __m256i seen = _mm256_cmpeq_epi64(_mm256_and_si256(word, lane), lane);
   return {_mm256_blendv_pd(b.v, a.v, _mm256_castsi256_pd(seen))};
+}
+inline Vec<double> negative_abs(Vec<double> a) { return {_mm256_or_pd(a.v, _mm256_set1_pd(-0.0))}; }
+inline Vec<double> select_negative(Vec<double> x, Vec<double> a, Vec<double> b) {
+  return {_mm256_blendv_pd(b.v, a.v, x.v)};
+}
+inline void transpose(Vec<double> (&rows)[4]) {
+  const __m256d a = _mm256_unpacklo_pd(rows[0].v, rows[1].v);
+  const __m256d b = _mm256_unpackhi_pd(rows[0].v, rows[1].v);
+  const __m256d c = _mm256_unpacklo_pd(rows[2].v, rows[3].v);
+  const __m256d d = _mm256_unpackhi_pd(rows[2].v, rows[3].v);
+  rows[0].v = _mm256_permute2f128_pd(a, c, 0x20);
+  rows[1].v = _mm256_permute2f128_pd(b, d, 0x20);
+  rows[2].v = _mm256_permute2f128_pd(a, c, 0x31);
+  rows[3].v = _mm256_permute2f128_pd(b, d, 0x31);
 }
 inline double reduce_max(Vec<double> a) {
   __m128d x = _mm_max_pd(_mm256_castpd256_pd128(a.v), _mm256_extractf128_pd(a.v, 1));

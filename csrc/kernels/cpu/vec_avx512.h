@@ -50,6 +50,7 @@ struct Vec<float> {
 inline Vec<float> operator+(Vec<float> a, Vec<float> b) { return {_mm512_add_ps(a.v, b.v)}; }
 inline Vec<float> operator-(Vec<float> a, Vec<float> b) { return {_mm512_sub_ps(a.v, b.v)}; }
 inline Vec<float> operator*(Vec<float> a, Vec<float> b) { return {_mm512_mul_ps(a.v, b.v)}; }
+inline Vec<float> operator/(Vec<float> a, Vec<float> b) { return {_mm512_div_ps(a.v, b.v)}; }
 inline Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
   return {_mm512_fmadd_ps(a.v, b.v, c.v)};
 }
@@ -84,6 +85,35 @@ inline Vec<float> zero_if_less(Vec<float> a, Vec<float> x, Vec<float> limit) {
 inline Vec<float> select(uint64_t bits, Vec<float> a, Vec<float> b) {
   return {_mm512_mask_mov_ps(b.v, static_cast<__mmask16>(bits), a.v)};
 }
+inline Vec<float> negative_abs(Vec<float> a) { return {_mm512_or_ps(a.v, _mm512_set1_ps(-0.0f))}; }
+// a in the lanes where x has its sign bit, else b.
+inline Vec<float> select_negative(Vec<float> x, Vec<float> a, Vec<float> b) {
+  return {_mm512_mask_mov_ps(b.v, _mm512_movepi32_mask(_mm512_castps_si512(x.v)), a.v)};
+}
+// Elements change places within blocks of four, then the blocks do.
+inline void transpose(Vec<float> (&rows)[16]) {
+  __m512 pairs[16], quads[16];
+  for (int i = 0; i < 16; i += 2) {
+    pairs[i] = _mm512_unpacklo_ps(rows[i].v, rows[i + 1].v);
+    pairs[i + 1] = _mm512_unpackhi_ps(rows[i].v, rows[i + 1].v);
+  }
+  for (int i = 0; i < 16; i += 4) {
+    quads[i] = _mm512_shuffle_ps(pairs[i], pairs[i + 2], 0x44);
+    quads[i + 1] = _mm512_shuffle_ps(pairs[i], pairs[i + 2], 0xee);
+    quads[i + 2] = _mm512_shuffle_ps(pairs[i + 1], pairs[i + 3], 0x44);
+    quads[i + 3] = _mm512_shuffle_ps(pairs[i + 1], pairs[i + 3], 0xee);
+  }
+  for (int i = 0; i < 4; ++i) {
+    const __m512 a = _mm512_shuffle_f32x4(quads[i], quads[i + 4], 0x88);
+    const __m512 b = _mm512_shuffle_f32x4(quads[i + 8], quads[i + 12], 0x88);
+    const __m512 c = _mm512_shuffle_f32x4(quads[i], quads[i + 4], 0xdd);
+    const __m512 d = _mm512_shuffle_f32x4(quads[i + 8], quads[i + 12], 0xdd);
+    rows[i].v = _mm512_shuffle_f32x4(a, b, 0x88);
+    rows[i + 4].v = _mm512_shuffle_f32x4(c, d, 0x88);
+    rows[i + 8].v = _mm512_shuffle_f32x4(a, b, 0xdd);
+    rows[i + 12].v = _mm512_shuffle_f32x4(c, d, 0xdd);
+  }
+}
 inline float reduce_max(Vec<float> a) { return _mm512_reduce_max_ps(a.v); }
 inline float reduce_add(Vec<float> a) { return _mm512_reduce_add_ps(a.v); }
 
@@ -102,12 +132,34 @@ struct Vec<double> {
 inline Vec<double> operator+(Vec<double> a, Vec<double> b) { return {_mm512_add_pd(a.v, b.v)}; }
 inline Vec<double> operator-(Vec<double> a, Vec<double> b) { return {_mm512_sub_pd(a.v, b.v)}; }
 inline Vec<double> operator*(Vec<double> a, Vec<double> b) { return {_mm512_mul_pd(a.v, b.v)}; }
+inline Vec<double> operator/(Vec<double> a, Vec<double> b) { return {_mm512_div_pd(a.v, b.v)}; }
 inline Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) {
   return {_mm512_fmadd_pd(a.v, b.v, c.v)};
 }
 inline Vec<double> max(Vec<double> a, Vec<double> b) { return {_mm512_max_pd(a.v, b.v)}; }
 inline Vec<double> select(uint64_t bits, Vec<double> a, Vec<double> b) {
   return {_mm512_mask_mov_pd(b.v, static_cast<__mmask8>(bits), a.v)};
+}
+inline Vec<double> negative_abs(Vec<double> a) { return {_mm512_or_pd(a.v, _mm512_set1_pd(-0.0))}; }
+inline Vec<double> select_negative(Vec<double> x, Vec<double> a, Vec<double> b) {
+  return {_mm512_mask_mov_pd(b.v, _mm512_movepi64_mask(_mm512_castpd_si512(x.v)), a.v)};
+}
+inline void transpose(Vec<double> (&rows)[8]) {
+  __m512d pairs[8];
+  for (int i = 0; i < 8; i += 2) {
+    pairs[i] = _mm512_unpacklo_pd(rows[i].v, rows[i + 1].v);
+    pairs[i + 1] = _mm512_unpackhi_pd(rows[i].v, rows[i + 1].v);
+  }
+  for (int i = 0; i < 2; ++i) {
+    const __m512d a = _mm512_shuffle_f64x2(pairs[i], pairs[i + 2], 0x88);
+    const __m512d b = _mm512_shuffle_f64x2(pairs[i + 4], pairs[i + 6], 0x88);
+    const __m512d c = _mm512_shuffle_f64x2(pairs[i], pairs[i + 2], 0xdd);
+    const __m512d d = _mm512_shuffle_f64x2(pairs[i + 4], pairs[i + 6], 0xdd);
+    rows[i].v = _mm512_shuffle_f64x2(a, b, 0x88);
+    rows[i + 2].v = _mm512_shuffle_f64x2(c, d, 0x88);
+    rows[i + 4].v = _mm512_shuffle_f64x2(a, b, 0xdd);
+    rows[i + 6].v = _mm512_shuffle_f64x2(c, d, 0xdd);
+  }
 }
 inline double reduce_max(Vec<double> a) { return _mm512_reduce_max_pd(a.v); }
 inline double reduce_add(Vec<double> a) { return _mm512_reduce_add_pd(a.v); }

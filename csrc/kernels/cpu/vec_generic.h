@@ -53,6 +53,10 @@ inline Vec<T> operator*(Vec<T> a, Vec<T> b) {
   return {a.v * b.v};
 }
 template <class T>
+inline Vec<T> operator/(Vec<T> a, Vec<T> b) {
+  return {a.v / b.v};
+}
+template <class T>
 inline Vec<T> fma(Vec<T> a, Vec<T> b, Vec<T> c) {
   return {a.v * b.v + c.v};
 }
@@ -94,6 +98,25 @@ inline Vec<double> select(uint64_t bits, Vec<double> a, Vec<double> b) {
   const LongRegister lane = {1, 2};
   const LongRegister word = static_cast<int64_t>(bits & 0x3) - LongRegister{};
   return {(word & lane) == lane ? a.v : b.v};
+}
+template <class T>
+inline Vec<T> negative_abs(Vec<T> a) {
+  return {a.v > typename Vec<T>::Register{} ? -a.v : a.v};
+}
+// a in the lanes where x < 0, else b.
+template <class T>
+inline Vec<T> select_negative(Vec<T> x, Vec<T> a, Vec<T> b) {
+  return {x.v < typename Vec<T>::Register{} ? a.v : b.v};
+}
+template <class T, int64_t kLanes>
+inline void transpose(Vec<T> (&rows)[kLanes]) {
+  for (int64_t i = 0; i < kLanes; ++i) {
+    for (int64_t j = i + 1; j < kLanes; ++j) {
+      const T above = rows[i].v[j];
+      rows[i].v[j] = rows[j].v[i];
+      rows[j].v[i] = above;
+    }
+  }
 }
 template <class T>
 inline T reduce_max(Vec<T> a) {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from .cached_attention import cached_attention
 from .expand_mask import expand_mask
+from .linear import linear
 from .masked_attention import masked_attention
 from .masked_softmax import masked_softmax
 from .packed_attention import packed_attention
@@ -15,6 +16,7 @@ from .packed_attention import packed_attention
 __all__ = [
     "cached_attention",
     "expand_mask",
+    "linear",
     "masked_attention",
     "masked_softmax",
     "packed_attention",

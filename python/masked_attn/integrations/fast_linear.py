@@ -1,12 +1,10 @@
-"""GPT-2's linear layers at the speed of reading their weights, where a call has few rows.
+"""GPT-2's linear layers on our ``linear``, where a row has the same bits in every batch.
 
-A layer keeps its class; its instance gets another ``forward``. A row has the same bits in every
-call of up to 32 rows; a longer prompt runs stock code, whose sums have another order.
+A layer keeps its class; its instance gets another ``forward``.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +13,7 @@ from torch import Tensor, nn
 from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 from transformers.pytorch_utils import Conv1D
 
-from ..linear import MAX_ROWS, skinny_linear
+from ..functional import linear
 from .finding import generators_inside
 from .instance_forward import ForwardOverride, put_on, runs_own_forward, take_off
 from .visibility import wants_grad
@@ -27,13 +25,13 @@ PLAIN = frozenset({Tensor, nn.Parameter})
 
 
 class FastForward(ForwardOverride[Any]):
-    """``forward`` of a ``Conv1D`` or an ``nn.Linear``: few rows run on ``skinny_linear``."""
+    """``forward`` of a ``Conv1D`` or an ``nn.Linear``: by our ``linear``."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
         layer = self.model
-        if len(args) == 1 and not kwargs and _is_skinny(args[0], layer.weight, layer.bias):
+        if len(args) == 1 and not kwargs and _takes(args[0], layer.weight, layer.bias):
             transposed = isinstance(layer, Conv1D)
-            return skinny_linear(args[0], layer.weight, layer.bias, transposed=transposed)
+            return linear(args[0], layer.weight, layer.bias, transposed=transposed)
         out: Tensor = self.beneath("forward")(*args, **kwargs)
         return out
 
@@ -85,9 +83,9 @@ def _is_plain(layer: nn.Module) -> bool:
     return known and runs_own_forward(layer)
 
 
-def _is_skinny(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
-    """Whether ``skinny_linear`` takes this call; then it is also the faster one."""
-    if not _are_few(math.prod(x.shape[:-1])) or wants_grad(x, weight, bias):
+def _takes(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    """Whether our ``linear`` takes this call."""
+    if wants_grad(x, weight, bias):
         return False
     # A subclass, as torchao's quantised weights, has products of its own.
     if type(x) not in PLAIN or type(weight) not in PLAIN or weight.layout is not torch.strided:
@@ -98,12 +96,3 @@ def _is_skinny(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
         return True
     same = weight.dtype == x.dtype and (bias is None or bias.dtype == x.dtype)
     return same and x.dtype in DTYPES
-
-
-def _are_few(rows: int) -> bool:
-    if torch.compiler.is_compiling():
-        # A graph for any number of rows keeps stock's product: asking would bind the number.
-        from torch.fx.experimental.symbolic_shapes import statically_known_true
-
-        return statically_known_true(rows <= MAX_ROWS)
-    return rows <= MAX_ROWS

@@ -46,7 +46,7 @@ int32_t append_cache(const masked_attn::AppendParams& params) {
 }  // namespace
 
 const masked_attn::cpu::Kernels& emulated_cuda_kernels() {
-  // skinny_linear has no CUDA kernel.
+  // linear has no CUDA kernel.
   static constexpr masked_attn::cpu::Kernels kKernels{attention, masked_softmax, expand_mask,
                                                       append_cache, nullptr};
   return kKernels;

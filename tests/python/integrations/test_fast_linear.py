@@ -12,10 +12,10 @@ from torch import nn
 
 pytest.importorskip("transformers")
 
+from masked_attn.linear import MAX_ROWS
 from transformers.pytorch_utils import Conv1D
 
 from masked_attn.integrations.fast_linear import FastForward
-from masked_attn.linear import MAX_ROWS
 
 pytestmark = pytest.mark.integration
 
@@ -45,7 +45,7 @@ def run(layer, x):
     """How often the operator ran, and the result."""
     with CallCounter() as calls:
         out = layer(x)
-    return calls["skinny_linear"], out
+    return calls["linear"], out
 
 
 @KINDS
@@ -183,7 +183,7 @@ def test_a_compiled_layer_runs_the_operator_where_it_knows_the_number_of_rows(dy
     seen = []
 
     def backend(graph, _):
-        seen.append("ours" if "skinny_linear" in graph.code else "stock")
+        seen.append("ours" if "linear" in graph.code else "stock")
         return graph
 
     torch.compiler.reset()

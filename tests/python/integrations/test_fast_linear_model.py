@@ -59,7 +59,7 @@ def logits(model):
 def calls_of(function, *args):
     with CallCounter() as calls:
         result = function(*args)
-    return calls["skinny_linear"], result
+    return calls["linear"], result
 
 
 def test_generated_tokens_are_stocks():

@@ -49,7 +49,7 @@ def test_one_graph_serves_every_step():
     torch.testing.assert_close(result, expected, atol=2e-4, rtol=1e-4)
     (graph,) = graphs
     ours = [str(node.target) for node in graph.graph.nodes if "masked_attn." in str(node.target)]
-    expected = {"masked_attn.cached_attention.device": 2, "masked_attn.skinny_linear": 9}
+    expected = {"masked_attn.cached_attention.device": 2, "masked_attn.linear": 9}
     assert Counter(ours) == expected
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from masked_attn.linear import linear
 from support import oracle
 from support.accuracy import assert_attention_accurate, assert_same_bits
 from support.cached import Step, make_step
@@ -18,7 +19,6 @@ from support.oracle import Masks
 from torch import Tensor
 
 from masked_attn import expand_mask, masked_attention, masked_softmax
-from masked_attn.linear import skinny_linear
 
 EMPTY = (
     {"batch": 0},
@@ -149,8 +149,8 @@ def test_22_weights_beyond_2_31_elements(transposed: bool, device: torch.device)
     x = torch.randn(3, 130).to(device, torch.float16)
     weight = torch.randn(130, 130).to(device, torch.float16)
     large = far_apart(weight[None, None])[0, 0]
-    expected = skinny_linear(x, weight, transposed=transposed)
-    assert_same_bits(skinny_linear(x, large, transposed=transposed), expected)
+    expected = linear(x, weight, transposed=transposed)
+    assert_same_bits(linear(x, large, transposed=transposed), expected)
 
 
 def test_22_results_beyond_2_31_elements(device: torch.device) -> None:

@@ -1,4 +1,4 @@
-"""``skinny_linear`` against float64, and the properties that need no tolerance."""
+"""``linear`` against float64, and the properties that need no tolerance."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from masked_attn.linear import MAX_ROWS, linear
 from support import bounds, oracle
 from support.accuracy import assert_accurate, assert_same_bits
 from support.cases import DTYPES, case_id, rotate
@@ -20,7 +21,6 @@ from torch.autograd import forward_ad
 from torch.nn.functional import linear
 
 from masked_attn import masked_attention, masked_softmax
-from masked_attn.linear import MAX_ROWS, skinny_linear
 
 # Of the input and of the weight.
 DTYPE_PAIRS = (
@@ -68,7 +68,7 @@ def make(row: dict[str, Any], device: torch.device) -> tuple[Tensor, Tensor, Ten
 
 
 def check_accuracy(x: Tensor, weight: Tensor, bias: Tensor | None, transposed: bool) -> None:
-    ours = skinny_linear(x, weight, bias, transposed=transposed)
+    ours = linear(x, weight, bias, transposed=transposed)
     matrix = weight.t() if transposed else weight
     others = None if bias is None else bias.to(x.dtype)
     assert ours.dtype == x.dtype and ours.is_contiguous()
@@ -108,16 +108,16 @@ def test_a_row_alone_has_the_bits_of_the_row_in_a_batch(
     x = torch.randn(MAX_ROWS, 770).to(dtypes[0])
     weight = torch.randn((770, 300) if transposed else (300, 770)).to(dtypes[1])
     bias = torch.randn(300).to(dtypes[1])
-    expected = skinny_linear(x, weight, bias, transposed=transposed)
+    expected = linear(x, weight, bias, transposed=transposed)
     for begin, end in ((0, 1), (31, 32), (3, 5), (8, 16), (0, 13), (5, 30), (0, 31)):
         part = x[begin:end]
         part = part.clone() if begin % 2 else part
-        found = skinny_linear(part, weight, bias, transposed=transposed)
+        found = linear(part, weight, bias, transposed=transposed)
         assert_same_bits(found, expected[begin:end])
     strange = x.clone()
     strange[7] = torch.nan
     others = torch.arange(MAX_ROWS) != 7
-    found = skinny_linear(strange, weight, bias, transposed=transposed)
+    found = linear(strange, weight, bias, transposed=transposed)
     assert_same_bits(found[others], expected[others])
     assert found[7].isnan().all()
 
@@ -125,20 +125,20 @@ def test_a_row_alone_has_the_bits_of_the_row_in_a_batch(
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_threads_change_no_bit(threads: int) -> None:
     x, weight = torch.randn(8, 768), torch.randn(768, 2304)
-    expected = skinny_linear(x, weight, transposed=True)
-    expected_rows = skinny_linear(x, weight.t().contiguous())
+    expected = linear(x, weight, transposed=True)
+    expected_rows = linear(x, weight.t().contiguous())
     torch.set_num_threads(threads)
-    assert_same_bits(skinny_linear(x, weight, transposed=True), expected)
-    assert_same_bits(skinny_linear(x, weight.t().contiguous()), expected_rows)
+    assert_same_bits(linear(x, weight, transposed=True), expected)
+    assert_same_bits(linear(x, weight.t().contiguous()), expected_rows)
 
 
 def test_the_memory_of_the_weight_decides_not_how_it_is_named(device: torch.device) -> None:
     x, weight = torch.randn(5, 100).to(device), torch.randn(100, 70).to(device)
-    expected = skinny_linear(x, weight, transposed=True)
-    assert_same_bits(skinny_linear(x, weight.t()), expected)
+    expected = linear(x, weight, transposed=True)
+    assert_same_bits(linear(x, weight.t()), expected)
     rows_apart = torch.randn(100, 90).to(device)
     rows_apart[:, :70] = weight
-    assert_same_bits(skinny_linear(x, rows_apart[:, :70], transposed=True), expected)
+    assert_same_bits(linear(x, rows_apart[:, :70], transposed=True), expected)
 
 
 @pytest.mark.parametrize("transposed", [False, True])
@@ -147,7 +147,7 @@ def test_sizes_of_zero(transposed: bool, device: torch.device) -> None:
         sizes = (inputs, outputs) if transposed else (outputs, inputs)
         ones = torch.ones(outputs, device=device) if bias else None
         x, weight = torch.ones(rows, inputs, device=device), torch.ones(sizes, device=device)
-        return skinny_linear(x, weight, ones, transposed=transposed)
+        return linear(x, weight, ones, transposed=transposed)
 
     assert call(0, 3, 4).shape == (0, 4)
     assert call(2, 3, 0).shape == (2, 0)
@@ -157,46 +157,46 @@ def test_sizes_of_zero(transposed: bool, device: torch.device) -> None:
 
 def test_bad_inputs(device: torch.device) -> None:
     x, weight = torch.ones(2, 3, device=device), torch.ones(4, 3, device=device)
-    with says("skinny_linear", "input", "int64"):
-        skinny_linear(x.long(), weight)
-    with says("skinny_linear", "weight", "float32", "float64"):
-        skinny_linear(x, weight.double())
-    with says("skinny_linear", "weight", "bfloat16", "float32"):
-        skinny_linear(x.bfloat16(), weight)
-    with says("skinny_linear", "bias", "float16", "float32"):
-        skinny_linear(x, weight, torch.ones(4, device=device).half())
-    with says("skinny_linear", "input", "at least 1 dimension"):
-        skinny_linear(x[0, 0], weight)
-    with says("skinny_linear", "weight", "2 dimensions", "[3]"):
-        skinny_linear(x, weight[0])
-    with says("skinny_linear", "weight", "[outputs, inputs] = [3, 3]", "[3, 4]"):
-        skinny_linear(x, weight.t())
-    with says("skinny_linear", "weight", "[inputs, outputs] = [3, 3]", "[4, 3]"):
-        skinny_linear(x, weight, transposed=True)
-    with says("skinny_linear", "bias", "[outputs] = [4]", "[3]"):
-        skinny_linear(x, weight, torch.ones(3, device=device))
-    with says("skinny_linear", "weight", "device"):
-        skinny_linear(x, weight.to("meta"))
+    with says("linear", "input", "int64"):
+        linear(x.long(), weight)
+    with says("linear", "weight", "float32", "float64"):
+        linear(x, weight.double())
+    with says("linear", "weight", "bfloat16", "float32"):
+        linear(x.bfloat16(), weight)
+    with says("linear", "bias", "float16", "float32"):
+        linear(x, weight, torch.ones(4, device=device).half())
+    with says("linear", "input", "at least 1 dimension"):
+        linear(x[0, 0], weight)
+    with says("linear", "weight", "2 dimensions", "[3]"):
+        linear(x, weight[0])
+    with says("linear", "weight", "[outputs, inputs] = [3, 3]", "[3, 4]"):
+        linear(x, weight.t())
+    with says("linear", "weight", "[inputs, outputs] = [3, 3]", "[4, 3]"):
+        linear(x, weight, transposed=True)
+    with says("linear", "bias", "[outputs] = [4]", "[3]"):
+        linear(x, weight, torch.ones(3, device=device))
+    with says("linear", "weight", "device"):
+        linear(x, weight.to("meta"))
 
 
 def test_no_gradient_is_an_error(device: torch.device) -> None:
     x, weight = torch.ones(2, 3, device=device), torch.ones(4, 3, device=device)
     weight.requires_grad_()
-    with says("skinny_linear", "not differentiable"):
-        skinny_linear(x, weight)
+    with says("linear", "not differentiable"):
+        linear(x, weight)
     with torch.no_grad():
-        assert not skinny_linear(x, weight).requires_grad
+        assert not linear(x, weight).requires_grad
     with torch.inference_mode():
-        skinny_linear(x, weight)
+        linear(x, weight)
 
 
 @pytest.mark.parametrize("grad", [False, True])
-@pytest.mark.parametrize("op", ["skinny_linear", "masked_attention", "masked_softmax"])
+@pytest.mark.parametrize("op", ["linear", "masked_attention", "masked_softmax"])
 def test_a_tangent_is_never_lost(op: str, grad: bool, device: torch.device) -> None:
     """``no_grad`` does not stop forward-mode differentiation."""
     x = torch.ones(1, 1, 2, 3, device=device)
     calls = {
-        "skinny_linear": lambda t: skinny_linear(t, torch.ones(4, 3, device=device)),
+        "linear": lambda t: linear(t, torch.ones(4, 3, device=device)),
         "masked_attention": lambda t: masked_attention(t, x, x),
         "masked_softmax": masked_softmax,
     }
@@ -208,9 +208,9 @@ def test_autocast_decides_the_dtype_as_for_linear(device: torch.device) -> None:
     x, weight = torch.randn(3, 40).to(device), torch.randn(20, 40).to(device)
     bias = torch.randn(20).to(device)
     with torch.autocast(device.type, torch.bfloat16):
-        inside = skinny_linear(x, weight, bias)
+        inside = linear(x, weight, bias)
     assert inside.dtype == torch.bfloat16
-    assert_same_bits(inside, skinny_linear(x.bfloat16(), weight.bfloat16(), bias.bfloat16()))
+    assert_same_bits(inside, linear(x.bfloat16(), weight.bfloat16(), bias.bfloat16()))
 
 
 @pytest.mark.parametrize("dtypes", DTYPE_PAIRS, ids=str)
@@ -218,7 +218,7 @@ def test_autocast_decides_the_dtype_as_for_linear(device: torch.device) -> None:
 def test_opcheck(dtypes: tuple[torch.dtype, torch.dtype], rows: int, device: torch.device) -> None:
     x = torch.randn(rows, 1, 12).to(device, dtypes[0])
     weight, bias = torch.randn(12, 9).to(device, dtypes[1]), torch.randn(9).to(device, dtypes[1])
-    op = torch.ops.masked_attn.skinny_linear.default
+    op = torch.ops.masked_attn.linear.default
     torch.library.opcheck(op, (x, weight, bias), {"transposed": True})
     torch.library.opcheck(op, (x, weight.t().contiguous()))
 
@@ -228,7 +228,7 @@ def test_one_graph_for_many_batches(device: torch.device) -> None:
     weight, bias = torch.randn(12, 9).to(device), torch.randn(9).to(device)
 
     def layer(x: Tensor) -> Tensor:
-        return skinny_linear(x * 2, weight, bias, transposed=True).relu()
+        return linear(x * 2, weight, bias, transposed=True).relu()
 
     compiled = torch.compile(layer, fullgraph=True, dynamic=True, backend=counter)
     for rows in (2, 3, 32, 33, 50):

@@ -1,4 +1,4 @@
-// skinny_linear against plain loops in double, and its bits in any company.
+// linear against plain loops in double, and its bits in any company.
 #include <optional>
 
 #include "support/catch.h"
@@ -45,8 +45,8 @@ Case make_case(int64_t rows, int64_t inputs, int64_t outputs, bool transposed, i
   return c;
 }
 
-masked_attn::SkinnyLinearParams params_of(const Case& c, const Tensor& out) {
-  masked_attn::SkinnyLinearParams p{};
+masked_attn::LinearParams params_of(const Case& c, const Tensor& out) {
+  masked_attn::LinearParams p{};
   p.rows = c.input.rows();
   p.inputs = c.input.columns();
   p.outputs = c.outputs();
@@ -60,8 +60,8 @@ masked_attn::SkinnyLinearParams params_of(const Case& c, const Tensor& out) {
 
 Tensor run(const Kernels& kernels, const Case& c, const RunOptions& options = {}) {
   Tensor out(c.input.dtype(), 1, 1, c.input.rows(), c.outputs(), options.out_layout);
-  const masked_attn::SkinnyLinearParams p = params_of(c, out);
-  run_guarded(kernels.skinny_linear, p, masked_attn::cpu::skinny_linear_workspace(p), options, out);
+  const masked_attn::LinearParams p = params_of(c, out);
+  run_guarded(kernels.linear, p, masked_attn::cpu::linear_workspace(p), options, out);
   return out;
 }
 
@@ -107,7 +107,7 @@ Case with_rows(const Case& c, Range rows) {
 
 }  // namespace
 
-TEST_CASE("skinny_linear at sizes around vectors, strips, panels and register blocks") {
+TEST_CASE("linear at sizes around vectors, strips, panels and register blocks") {
   constexpr int64_t kSizes[] = {1, 2, 7, 16, 31, 33, 63, 64, 65, 95, 96, 97, 130, 193};
   constexpr int64_t kRows[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 17, 24, 25, 31, 32};
   int64_t turn = 0;
@@ -117,7 +117,7 @@ TEST_CASE("skinny_linear at sizes around vectors, strips, panels and register bl
   }
 }
 
-TEST_CASE("skinny_linear over several panels of inputs") {
+TEST_CASE("linear over several panels of inputs") {
   int64_t turn = 3;
   for (int64_t inputs : {383, 384, 385, 767, 769, 1536, 1537, 3071}) {
     for (int64_t i = 0; i < kDTypeCount; ++i, ++turn) {
@@ -126,7 +126,7 @@ TEST_CASE("skinny_linear over several panels of inputs") {
   }
 }
 
-TEST_CASE("skinny_linear: a row has the same bits alone and in any batch, on any threads") {
+TEST_CASE("linear: a row has the same bits alone and in any batch, on any threads") {
   for (int64_t turn = 0; turn < 2 * kDTypeCount; ++turn) {
     const Case all = make_case(32, 1603, 150, turn >= kDTypeCount, turn);
     INFO(dtype_name(all.input.dtype()) << ", " << dtype_name(all.weight.dtype()));
@@ -147,7 +147,7 @@ TEST_CASE("skinny_linear: a row has the same bits alone and in any batch, on any
   }
 }
 
-TEST_CASE("skinny_linear: NaN and Inf stay in their row and their output") {
+TEST_CASE("linear: NaN and Inf stay in their row and their output") {
   for (int64_t turn = 0; turn < 2 * kDTypeCount; ++turn) {
     const Case clean = make_case(9, 131, 70, turn % 2 == 0, turn);
     Case dirty = clean;
@@ -173,16 +173,16 @@ TEST_CASE("skinny_linear: NaN and Inf stay in their row and their output") {
   }
 }
 
-TEST_CASE("skinny_linear: an error of the caller's threads comes back") {
+TEST_CASE("linear: an error of the caller's threads comes back") {
   const Case c = make_case(2, 64, 512, true, 0);
   for_each_isa([&](const Kernels& kernels, const char*) {
     Tensor out(c.input.dtype(), 1, 1, 2, 512);
-    masked_attn::SkinnyLinearParams p = params_of(c, out);
-    const auto size = masked_attn::cpu::skinny_linear_workspace(p);
+    masked_attn::LinearParams p = params_of(c, out);
+    const auto size = masked_attn::cpu::linear_workspace(p);
     const GuardedMemory shared(1, size.shared_bytes, 0xff);
     const GuardedMemory workers(2, size.worker_bytes, 0xff);
     p.workspace = {shared.data(), workers.data(), workers.stride()};
     p.threads = {[](int64_t, int64_t, int64_t, masked_attn::ParallelFunc, void*) { return 7; }, 2};
-    REQUIRE(kernels.skinny_linear(p) == 7);
+    REQUIRE(kernels.linear(p) == 7);
   });
 }
