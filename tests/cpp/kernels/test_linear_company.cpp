@@ -47,7 +47,7 @@ TEST_CASE("linear: a row has the same bits alone and in any batch, on any thread
 
 TEST_CASE("linear: a row has the same bits on both sides of each loop's limits") {
   for (int64_t turn = 0; turn < 2 * kLinearDTypeCount; ++turn) {
-    const LinearCase all = case_of_turn(2 * cpu::kLinearRows + 3, 290, 21, turn);
+    const LinearCase all = case_of_turn(2 * cpu::kLinearRows + 3, 550, 21, turn);
     INFO(all.name());
     for_each_isa([&](const Kernels& kernels, const char*) {
       const Tensor expected = run_linear(kernels, all);

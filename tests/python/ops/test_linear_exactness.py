@@ -21,7 +21,7 @@ def test_each_number_of_rows_has_the_same_bits(
     dtypes: tuple[torch.dtype, torch.dtype], transposed: bool
 ) -> None:
     """1 to 100 rows from any place of a batch; 77 outputs are no multiple of a vector."""
-    layer = make_layer(100, 300, 77, dtypes, transposed=transposed, activation="gelu_tanh")
+    layer = make_layer(100, 600, 77, dtypes, transposed=transposed, activation="gelu_tanh")
     check_accuracy(layer)
     expected = layer.call()
     for rows in range(1, 101):
@@ -38,7 +38,7 @@ def test_a_row_alone_has_the_bits_of_the_row_in_a_batch(
 ) -> None:
     for outputs in (1, 7, 61):
         layer = make_layer(
-            33, 270, outputs, dtypes, transposed=transposed, activation=activation, multiplier=True
+            33, 540, outputs, dtypes, transposed=transposed, activation=activation, multiplier=True
         )
         expected = layer.call()
         for row in (0, 1, 16, 31, 32):
