@@ -152,8 +152,8 @@ SUMS = (
     Mutation(
         "linear_sum_without_its_first_panels",
         f"{KERNELS}/cpu/linear_panels.h",
-        "    panel.first = first;\n",
-        "    panel.first = true;\n",
+        "panel.first = k < cpu::kInputPanel;",
+        "panel.first = true;",
         LINEAR_TESTS,
     ),
     Mutation(
@@ -176,11 +176,10 @@ SUMS = (
     Mutation(
         "many_rows_add_their_panels_in_another_order",
         f"{KERNELS}/cpu/linear_panels.h",
-        "    for (int64_t k = 0; k < p_.inputs; k += cpu::kInputPanel) {\n",
-        "    for (int64_t i = 0; i < p_.inputs; i += cpu::kInputPanel) {\n"
+        "    for (int64_t k = 0; k < p_.inputs; k += shape_.inputs) {\n",
+        "    for (int64_t i = 0; i < p_.inputs; i += shape_.inputs) {\n"
         "      const int64_t panels = ceil_div(p_.inputs, cpu::kInputPanel);\n"
-        "      const bool few = i == 0 || length(rows) < 30;\n"
-        "      const int64_t k = few ? i : panels * cpu::kInputPanel - i;\n",
+        "      const int64_t k = shape_.few || i == 0 ? i : panels * cpu::kInputPanel - i;\n",
         LINEAR_TESTS,
     ),
     Mutation(
