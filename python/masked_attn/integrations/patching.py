@@ -16,9 +16,9 @@ import torch
 from transformers import PreTrainedModel
 from transformers.models.gpt2.modeling_gpt2 import GPT2Attention, GPT2Model
 
-from .. import _library
 from .activation import fuse_activations, restore_activations
 from .fast_linear import fuse_linears, restore_head, restore_linears
+from .fast_mlp import fuse_mlps, restore_mlps
 from .finding import generators_inside, gpt2_inside
 from .forward import CLASSES, PatchedForward, patch_of, require_our_layers
 from .generation import PREPARE, PatchedCachePreparation
@@ -130,6 +130,7 @@ def unpatch(model: Model) -> Model:
         for block, originals in forward.originals:
             for name, original in originals.items():
                 _put_back(block, name, original)
+        restore_mlps(transformer)
         restore_activations(transformer)
         restore_forward(transformer, forward.previous)
     restore_linears(model)
@@ -184,9 +185,9 @@ def paths(model: torch.nn.Module) -> dict[int, str]:
 def _apply(levels: Levels, model: torch.nn.Module, forward: PatchedForward) -> None:
     forward.levels = levels
     (fuse_activations if levels.fuse_activation else restore_activations)(forward.model)
-    # Without vector instructions torch's own products are the faster ones.
-    fast = levels.fast_linear and _library.load().selected_instruction_set() != "scalar"
-    (fuse_linears if fast else restore_linears)(model)
+    (fuse_linears if levels.fast_linear else restore_linears)(model)
+    both = levels.fast_linear and levels.fuse_activation
+    (fuse_mlps if both else restore_mlps)(forward.model)
 
 
 def _replace_attention(transformer: GPT2Model, levels: Levels) -> PatchedForward:
