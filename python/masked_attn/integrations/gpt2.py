@@ -127,7 +127,10 @@ class MaskedGPT2Attention(GPT2Attention):
             return packing.pack_heads(out).transpose(0, 1)[None], weights
         plan.paths[self.layer_idx] = "packed_attention"
         if isinstance(cache, KVCache):
+            stored = cache.layer(self.layer_idx).buffer.storage_dtype(key.dtype)
             cache.write_packed(key, value, self.layer_idx, packing)
+            # A row without pads reads its keys from the cache: so they are rounded here, too.
+            key, value = (_as_stored(states, stored) for states in (key, value))
         elif cache is not None:
             cache.update(packing.unpack_heads(key), packing.unpack_heads(value), self.layer_idx)
         out = packed_attention(
@@ -234,6 +237,12 @@ def _stores(dtype: torch.dtype, query: Tensor) -> bool:
     """Whether ``cached_attention`` takes caches of ``dtype`` beside this query."""
     smaller = query.dtype == torch.float32 and dtype in (torch.float16, torch.bfloat16)
     return smaller or dtype == query.dtype
+
+
+def _as_stored(states: Tensor, dtype: torch.dtype) -> Tensor:
+    """``states`` as a cache of ``dtype`` holds them, in a dtype that attention takes beside them."""
+    stored = states.to(dtype)
+    return stored if _stores(dtype, states) else stored.to(states.dtype)
 
 
 def _cache_wants_grad(cache: Cache | None, layer_idx: int) -> bool:
