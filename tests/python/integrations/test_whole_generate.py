@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
 pytest.importorskip("transformers")
 
-from integrations.models import gpt2
 from integrations.whole import (
     LENGTHS,
     alone,
@@ -20,14 +24,17 @@ from integrations.whole import (
     unequal,
 )
 
-from masked_attn.integrations import KVCache, fast_linear, fast_mlp, patch
+from masked_attn import _C
+from masked_attn.integrations import fast_linear, patch
 
 pytestmark = pytest.mark.integration
 
 DTYPES = pytest.mark.parametrize(
     "dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64], ids=str
 )
-SOME = [300, 1, 17, 64, 9, 129, 8, 33]
+TOOL = Path(__file__).parents[3] / "tools" / "whole_generate.py"
+OTHER_SETS = [name for name in _C.instruction_sets() if name != _C.selected_instruction_set()]
+SOME = [300, 1, 17, 64, 9, 129, 8, 33, 2, 250]
 
 
 def assert_same_as_alone(model, prompts, *, extra=0, copies=1, **options):
@@ -38,10 +45,36 @@ def assert_same_as_alone(model, prompts, *, extra=0, copies=1, **options):
     return result, expected
 
 
-@DTYPES
-def test_ragged_batches(dtype):
-    rows, lines = compare(patch(odd_model(dtype)), LENGTHS, threads=(1, 2, 3))
-    assert rows == 3 * (2 * 40 + 3 + 7 + 2) and not lines
+@pytest.mark.parametrize(
+    ("dtype", "threads"),
+    [
+        (torch.float32, (1, 2, 3)),
+        (torch.bfloat16, (1, 2)),
+        (torch.float16, (2,)),
+        (torch.float64, (2,)),
+    ],
+    ids=str,
+)
+def test_ragged_batches(dtype, threads):
+    rows, lines = compare(patch(odd_model(dtype)), LENGTHS, threads)
+    assert rows == len(threads) * (2 * 40 + 3 + 7 + 2) and not lines
+
+
+@pytest.mark.parametrize("name", OTHER_SETS)
+def test_ragged_batches_on_another_instruction_set(name):
+    """It is chosen once for a process."""
+    done = subprocess.run(
+        [sys.executable, str(TOOL), "--inner", "100", "--threads", "2"],
+        env={**os.environ, "MASKED_ATTN_ISA": name},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 4 and all(line.startswith(f"{name} ") for line in lines)
+    assert all(line.endswith(": 92 rows, 0 unequal") for line in lines)
 
 
 def test_a_change_of_the_order_of_sums_shows(monkeypatch):

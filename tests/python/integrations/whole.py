@@ -103,8 +103,16 @@ def same_bits(one: Tensor, other: Tensor) -> bool:
     )
 
 
-def compare(model: Any, lengths: Sequence[int], threads: Sequence[int]) -> tuple[int, list[str]]:
+def compare(
+    model: Any, lengths: Sequence[int], threads: Sequence[int], *, most: int = 40
+) -> tuple[int, list[str]]:
     """All prompts alone with one thread, then in batches: orders, pads, sizes, threads.
+
+    Args:
+        model: a patched one.
+        lengths: of the prompts, at least 10.
+        threads: numbers of threads.
+        most: rows of a batch.
 
     Returns:
         How many rows of batches were compared, and a line for each batch with unequal rows.
@@ -112,22 +120,22 @@ def compare(model: Any, lengths: Sequence[int], threads: Sequence[int]) -> tuple
     prompts = ragged(lengths, vocab=model.config.vocab_size)
     torch.set_num_threads(1)
     expected = alone(model, prompts)
-    every = list(range(len(prompts)))
-    shuffled = torch.randperm(len(prompts), generator=torch.Generator().manual_seed(2)).tolist()
-    batches = {
-        "all": (every, 0),
-        "all, backwards, more pads": (every[::-1], 13),
-        "three": (shuffled[:3], 1),
-        "seven": (shuffled[3:10], 0),
-        "a pair, more pads": ([every[-1], every[5]], 70),
-    }
     rows, lines = 0, []
     for count in threads:
         torch.set_num_threads(count)
-        for name, (order, extra) in batches.items():
+        for order, extra in _batches(len(prompts), most):
             result = run(model, [prompts[row] for row in order], extra=extra)
             wrong = unequal(result, [expected[row] for row in order])
             rows += len(order)
             if wrong:
-                lines.append(f"{name}, {count} threads: {len(wrong)} of {len(order)} rows")
+                lines.append(f"{len(wrong)} of {len(order)} rows, {count} threads, {extra} pads")
     return rows, lines
+
+
+def _batches(prompts: int, most: int) -> list[tuple[list[int], int]]:
+    """Which prompts, in this order, and how many pads more than needed."""
+    every = list(range(prompts))
+    shuffled = torch.randperm(prompts, generator=torch.Generator().manual_seed(2)).tolist()
+    whole = [(every, 0), (every[::-1], 13)]
+    cut = [(order[at : at + most], pads) for order, pads in whole for at in range(0, prompts, most)]
+    return [*cut, (shuffled[:3], 1), (shuffled[3:10], 0), ([every[-1], every[5]], 70)]
