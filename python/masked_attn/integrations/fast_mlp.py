@@ -20,6 +20,7 @@ from transformers.models.gpt2.modeling_gpt2 import GPT2MLP
 from transformers.pytorch_utils import Conv1D
 
 from ..functional import linear
+from ..functional.linear import Activation
 from .activation import FusedGELU
 from .fast_linear import FastForward, takes
 from .instance_forward import ForwardOverride, put_on, runs_own_forward, take_off
@@ -27,7 +28,7 @@ from .instance_forward import ForwardOverride, put_on, runs_own_forward, take_of
 __all__ = ["FastMLP", "fuse_mlps", "restore_mlps"]
 
 # Which of ``linear``'s activations is that of a module; any other runs by itself.
-ACTIVATIONS: dict[type[nn.Module], str] = {
+ACTIVATIONS: dict[type[nn.Module], Activation] = {
     NewGELUActivation: "gelu_tanh",
     GELUTanh: "gelu_tanh",
     GELUActivation: "gelu",
@@ -73,7 +74,7 @@ def restore_mlps(model: nn.Module) -> None:
     take_off(model, FastMLP)
 
 
-def _activation(mlp: GPT2MLP) -> str | None:
+def _activation(mlp: GPT2MLP) -> Activation | None:
     """What ``linear`` calls the activation; None where somebody may see what goes into it."""
     held = mlp._modules
     if held.keys() != PARTS or torch_modules._has_any_global_hook():

@@ -89,9 +89,10 @@ class MaskedGPT2Attention(GPT2Attention):
         plain = not plan.textbook and not grad and not drops
         # cached_attention is always causal; one query sees every key either way.
         causal = seen.causal or query.shape[2] == 1
+        unrounded = _rounds_first_keys(cache, self.layer_idx, key)
         in_place = (
             self._in_place(query, key, value, cache, seen, plan.static)
-            if plain and causal
+            if plain and causal and not unrounded
             else None
         )
         if in_place is not None:
@@ -102,7 +103,8 @@ class MaskedGPT2Attention(GPT2Attention):
             layer = static_layer(cache, self.layer_idx, key, value)
             seen = seen.from_position(layer.cumulative_length, query.shape[2])
         if cache is not None:
-            key, value = cache.update(key, value, self.layer_idx)
+            stored = cache.update(key, value, self.layer_idx)
+            key, value = (key, value) if unrounded else stored
         key, value = key[:, :, : seen.keys], value[:, :, : seen.keys]
         path, out, weights = self._over(query, key, value, seen, plan, grad=grad)
         plan.paths[self.layer_idx] = path
@@ -127,10 +129,7 @@ class MaskedGPT2Attention(GPT2Attention):
             return packing.pack_heads(out).transpose(0, 1)[None], weights
         plan.paths[self.layer_idx] = "packed_attention"
         if isinstance(cache, KVCache):
-            stored = cache.layer(self.layer_idx).buffer.storage_dtype(key.dtype)
             cache.write_packed(key, value, self.layer_idx, packing)
-            # A row without pads reads its keys from the cache: so they are rounded here, too.
-            key, value = (_as_stored(states, stored) for states in (key, value))
         elif cache is not None:
             cache.update(packing.unpack_heads(key), packing.unpack_heads(value), self.layer_idx)
         out = packed_attention(
@@ -239,10 +238,15 @@ def _stores(dtype: torch.dtype, query: Tensor) -> bool:
     return smaller or dtype == query.dtype
 
 
-def _as_stored(states: Tensor, dtype: torch.dtype) -> Tensor:
-    """``states`` as a cache of ``dtype`` holds them, in a dtype that attention takes beside them."""
-    stored = states.to(dtype)
-    return stored if _stores(dtype, states) else stored.to(states.dtype)
+def _rounds_first_keys(cache: Cache | None, layer_idx: int, key: Tensor) -> bool:
+    """Whether these are the first keys of a ``KVCache`` of another dtype.
+
+    Attention then takes them unrounded, as it does for a prompt without its pads.
+    """
+    if not isinstance(cache, KVCache):
+        return False
+    buffer = cache.layer(layer_idx).buffer
+    return buffer.length == 0 and buffer.storage_dtype(key.dtype) != key.dtype
 
 
 def _cache_wants_grad(cache: Cache | None, layer_idx: int) -> bool:

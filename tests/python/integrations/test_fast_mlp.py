@@ -1,4 +1,4 @@
-"""The MLP of a block with its activation inside ``linear``: where it runs, and where it must not."""
+"""The MLP of a block with its activation inside ``linear``: where it runs, and where not."""
 
 from __future__ import annotations
 

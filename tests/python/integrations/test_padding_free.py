@@ -241,8 +241,7 @@ def test_a_smaller_cache_is_close(dtype):
     result = generate(model, IDS, LEFT, 8)
     expected = generate(gpt2(), IDS, LEFT, 8)
     error = (result.logits[0] - expected.logits[0]).abs().max()
-    # The keys of the prompt are those of the cache, as in a batch without pads.
-    assert 0 < error < 4 * torch.finfo(dtype).eps
+    assert error < 1e-4  # the prompt is computed from its own keys
     cache = KVCache(dtype=dtype)
     with torch.no_grad():
         model(IDS, attention_mask=LEFT, past_key_values=cache)

@@ -39,7 +39,7 @@ from transformers.masking_utils import (
     create_causal_mask,
     sdpa_mask,
 )
-from transformers.models.gpt2.modeling_gpt2 import GPT2Attention, GPT2Block, GPT2MLP, GPT2Model
+from transformers.models.gpt2.modeling_gpt2 import GPT2MLP, GPT2Attention, GPT2Block, GPT2Model
 from transformers.pytorch_utils import Conv1D
 from transformers.utils.output_capturing import _active_collector
 

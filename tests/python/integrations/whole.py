@@ -10,8 +10,8 @@ from integrations.models import PAD, VOCAB, gpt2
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
-# No size is a multiple of a vector: heads of 9, widths of 36 and 100, 101 words.
-ODD = {"heads": 4, "embed": 36, "n_inner": 100, "n_positions": 512}
+# No size is a multiple of a vector: heads of 9, widths of 36 and 300 (two panels of a sum), 101 words.
+ODD = {"heads": 4, "embed": 36, "n_inner": 300, "n_positions": 512}
 # 40 prompts: around the few-query path (8 keys), vectors, tiles (64) and chunks (256) of attention.
 LENGTHS = [
     *(1, 2, 3, 5, 7, 8, 9, 10, 15, 16, 17, 20, 24, 28, 31, 32, 33, 40, 48, 56, 60, 63, 64, 65, 66),

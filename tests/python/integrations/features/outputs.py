@@ -86,7 +86,6 @@ OUTPUTS = {
     "caches-of-half-the-size": Feature(
         lambda model: generate(model, IDS, MASK).logits[0],
         levels={"cache_dtype": torch.bfloat16},
-        tolerance=0.02,  # keys and values are rounded to 8 bits
     ),
     "quantised-linear-layers": Feature(both, builds=[quantised]),
     # A hook would be compiled, too.
