@@ -10,7 +10,8 @@ from integrations.models import PAD, VOCAB, gpt2
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
-# No size is a multiple of a vector: heads of 9, widths of 36 and 300 (two panels of a sum), 101 words.
+# No size is a multiple of a vector: heads of 9, widths of 36 and 300, 101 words. 300 inputs are two
+# panels of a sum.
 ODD = {"heads": 4, "embed": 36, "n_inner": 300, "n_positions": 512}
 # 40 prompts: around the few-query path (8 keys), vectors, tiles (64) and chunks (256) of attention.
 LENGTHS = [
