@@ -1,9 +1,9 @@
 """``patch`` and ``unpatch``: GPT-2 on the operators, one instance at a time.
 
 Attributes of instances change: the attention modules of every block, ``forward`` of the
-``GPT2Model``, of activations and of linear layers, and ``_prepare_cache_for_generation`` of a model
-that generates. Classes and configs stay as they are, so copies, pickles and checkpoints work and
-other models notice nothing.
+``GPT2Model``, of MLPs, activations and linear layers, and ``_prepare_cache_for_generation`` of a
+model that generates. Classes and configs stay as they are, so copies, pickles and checkpoints work
+and other models notice nothing.
 """
 
 from __future__ import annotations
@@ -61,9 +61,10 @@ def patch(
             teaching and comparison.
         padding_free: run prompts without the pads that nobody reads. Hidden states and logits at
             those are then those of zeros.
-        fuse_activation: compute ``gelu_new`` in one pass.
-        fast_linear: on a CPU, linear layers with up to 32 rows (a token step) read their weights at
-            the speed of memory, where no gradient is needed.
+        fuse_activation: the activation of an MLP inside its first layer, where ``fast_linear`` runs
+            that; else ``gelu_new`` in one pass.
+        fast_linear: on a CPU, linear layers run on ``linear`` where no gradient is needed. With
+            ``fuse_activation`` a row then has the same bits in every batch.
         positions_from_mask: where the caller gives a mask and no ``position_ids``, real tokens
             count real tokens, as in ``generate``. False counts pads too, as stock code does; a row
             that is padded on the left then depends on its padding.

@@ -23,6 +23,7 @@ from integrations.whole import (
     same_bits,
     unequal,
 )
+from transformers import DynamicCache
 
 from masked_attn import _C
 from masked_attn.integrations import fast_linear, patch
@@ -147,6 +148,12 @@ def test_all_tokens_again_in_every_step():
 def test_static_caches(implementation):
     model = patch(odd_model(implementation=implementation))
     assert_same_as_alone(model, ragged(SOME), cache_implementation="static")
+
+
+def test_dynamic_caches():
+    model = patch(odd_model())
+    result, _ = assert_same_as_alone(model, ragged(SOME), cache_implementation="dynamic")
+    assert type(result.past_key_values) is DynamicCache
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
