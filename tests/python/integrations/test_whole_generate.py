@@ -65,17 +65,18 @@ def test_ragged_batches(dtype, threads):
 def test_ragged_batches_on_another_instruction_set(name):
     """It is chosen once for a process."""
     done = subprocess.run(
-        [sys.executable, str(TOOL), "--inner", "300", "--threads", "2"],
-        env={**os.environ, "MASKED_ATTN_ISA": name},
+        [sys.executable, str(TOOL), "--rows", "24", "--inner", "300", "--threads", "2"],
+        # Threads that wait for each other must not keep a busy machine busy.
+        env={**os.environ, "MASKED_ATTN_ISA": name, "OMP_WAIT_POLICY": "passive"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
     assert len(lines) == 4 and all(line.startswith(f"{name} ") for line in lines)
-    assert all(line.endswith(": 92 rows, 0 unequal") for line in lines)
+    assert all(line.endswith(": 60 rows, 0 unequal") for line in lines)
 
 
 def test_a_change_of_the_order_of_sums_shows(monkeypatch):
