@@ -27,6 +27,7 @@ PADDING_FREE_TESTS = (
     f"{MODELS}/test_padding_free_generate.py",
 )
 
+WHOLE_GENERATE_TESTS = (f"{MODELS}/test_whole_generate.py",)
 POSITION_TESTS = (f"{MODELS}/test_positions.py",)
 
 # The mask function's registration and the check that it is there.
@@ -270,6 +271,27 @@ INTEGRATION = (
         REGISTRATION,
         "",
         INTERFACE_TESTS,
+    ),
+    Mutation(
+        "activation_of_an_mlp_by_torch",
+        f"{PACKAGE}/integrations/fast_mlp.py",
+        "return name if ours and plain else None",
+        "return None",
+        WHOLE_GENERATE_TESTS,
+    ),
+    Mutation(
+        "rows_of_a_static_cache_begin_at_the_first_slot",
+        f"{PACKAGE}/integrations/visibility.py",
+        "if key_mask is not None:\n                return cls(",
+        "if key_mask is None:\n                return cls(",
+        WHOLE_GENERATE_TESTS,
+    ),
+    Mutation(
+        "first_keys_of_a_smaller_cache_are_rounded",
+        f"{PACKAGE}/integrations/gpt2.py",
+        "(key, value) if unrounded else stored",
+        "stored",
+        WHOLE_GENERATE_TESTS,
     ),
     Mutation(
         "patched_forward_ignores_the_mask",
