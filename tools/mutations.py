@@ -165,7 +165,7 @@ SUMS = (
     ),
     Mutation(
         "chunks_that_overflowed_are_merged_as_they_are",
-        f"{KERNELS}/cpu/attention_few.h",
+        f"{KERNELS}/cpu/few_results.h",
         "const T* values = has_small ? p.small : p.values;",
         "const T* values = p.values;",
         LARGE_VALUE_TESTS,
