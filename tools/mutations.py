@@ -171,6 +171,13 @@ SUMS = (
         LARGE_VALUE_TESTS,
     ),
     Mutation(
+        "heads_of_a_group_see_what_the_first_sees",
+        f"{KERNELS}/cpu/attention_few.h",
+        "if (bits != run.bits) {",
+        "if (bits != 0 && run.bits == 0) {",
+        EXACT_TESTS,
+    ),
+    Mutation(
         "mended_sums_are_not_used",
         f"{KERNELS}/overflow.h",
         "if (is_finite(first) || small != small) return first;",
