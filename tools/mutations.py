@@ -210,10 +210,17 @@ SUMS = (
     ),
     Mutation(
         "chunks_that_overflowed_are_merged_as_they_are",
-        f"{KERNELS}/cpu/attention_few.h",
+        f"{KERNELS}/cpu/few_results.h",
         "const T* values = has_small ? p.small : p.values;",
         "const T* values = p.values;",
         LARGE_VALUE_TESTS,
+    ),
+    Mutation(
+        "heads_of_a_group_see_what_the_first_sees",
+        f"{KERNELS}/cpu/attention_few.h",
+        "if (bits != run.bits) {",
+        "if (bits != 0 && run.bits == 0) {",
+        EXACT_TESTS,
     ),
     Mutation(
         "mended_sums_are_not_used",

@@ -6,8 +6,9 @@ timing, so every turn has the same length.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ from .timing import Contender
 from .visibility import Visibility
 from .workloads import Layer, Sizes, ragged_lengths
 
-__all__ = ["TokenStep", "cat", "ours", "static", "steps", "truth"]
+__all__ = ["TokenStep", "attend", "cat", "grouped_steps", "ours", "static", "steps", "truth"]
 
 GENERATED = 28  # tokens after the prompts
 
@@ -53,13 +54,19 @@ class TokenStep:
     @cached_property
     def filled(self) -> list[tuple[Tensor, Tensor]]:
         """For each layer: keys and values before the step."""
-        return [(self._random(self.length - 1), self._random(self.length - 1)) for _ in self.new]
+        size, past = self.sizes, self.length - 1
+        return [
+            (self._random(size.kv_heads, past), self._random(size.kv_heads, past)) for _ in self.new
+        ]
 
     @cached_property
     def new(self) -> list[Layer]:
         """For each layer: query, key and value of the new token."""
+        size = self.sizes
+        heads = (size.heads, size.kv_heads, size.kv_heads)
         return [
-            (self._random(1), self._random(1), self._random(1)) for _ in range(self.sizes.layers)
+            (self._random(heads[0], 1), self._random(heads[1], 1), self._random(heads[2], 1))
+            for _ in range(size.layers)
         ]
 
     @property
@@ -67,8 +74,13 @@ class TokenStep:
         """Bytes of all visible keys and values, of all layers."""
         return self.sizes.layers * self.seen.key_bytes(self.sizes, self.dtype.itemsize)
 
-    def _random(self, tokens: int) -> Tensor:
-        shape = (self.sizes.batch, self.sizes.heads, tokens, self.sizes.head_dim)
+    @property
+    def sdpa(self) -> dict[str, Any]:
+        """Keywords of ``scaled_dot_product_attention`` over the real length."""
+        return {**self.seen.sdpa, "enable_gqa": self.sizes.group > 1}
+
+    def _random(self, heads: int, tokens: int) -> Tensor:
+        shape = (self.sizes.batch, heads, tokens, self.sizes.head_dim)
         return torch.randn(shape, device=self.sizes.device).to(self.dtype)
 
 
@@ -82,6 +94,19 @@ def steps(size: Sizes, quick: bool, dtype: torch.dtype = torch.float32) -> dict[
         f"equal, T={length}": TokenStep(size, length, room, dtype=dtype),
         f"equal, T={long}": TokenStep(size, long, long, dtype=dtype),
     }
+
+
+def grouped_steps(
+    size: Sizes, quick: bool, dtype: torch.dtype = torch.float32
+) -> dict[str, TokenStep]:
+    """Name -> step: the same keys and values for one, four and eight heads of queries each."""
+    length = 64 if quick else 2048
+    found = {}
+    for group in (1, 4, 8):
+        grouped = replace(size, heads=size.heads * group, group=group)
+        name = f"heads {grouped.heads}/{grouped.kv_heads}, T={length}"
+        found[name] = TokenStep(grouped, length, length, dtype=dtype)
+    return found
 
 
 def ours(step: TokenStep) -> Contender:
@@ -121,7 +146,7 @@ def cat(step: TokenStep) -> Contender:
     def run() -> Tensor:
         for layer, (query, key, value) in enumerate(step.new):
             keys, values = cache.update(key, value, layer)
-            result = scaled_dot_product_attention(query, keys, values, **step.seen.sdpa)
+            result = scaled_dot_product_attention(query, keys, values, **step.sdpa)
         return result
 
     return Contender(run, prepare)
@@ -130,7 +155,7 @@ def cat(step: TokenStep) -> Contender:
 def static(step: TokenStep) -> Contender:
     """What ``StaticCache`` does: write into a buffer, attend over all of it with a mask."""
     size = step.sizes
-    shape = (size.layers, 2, size.batch, size.heads, step.capacity, size.head_dim)
+    shape = (size.layers, 2, size.batch, size.kv_heads, step.capacity, size.head_dim)
     buffers = torch.zeros(shape, dtype=step.dtype, device=size.device)
     for buffer, pair in zip(buffers, step.filled, strict=True):
         for half, states in zip(buffer, pair, strict=True):
@@ -144,7 +169,24 @@ def static(step: TokenStep) -> Contender:
         for (keys, values), (query, key, value) in zip(buffers, step.new, strict=True):
             keys.index_copy_(2, position, key)
             values.index_copy_(2, position, value)
-            result = scaled_dot_product_attention(query, keys, values, attn_mask=mask)
+            result = scaled_dot_product_attention(
+                query, keys, values, attn_mask=mask, enable_gqa=size.group > 1
+            )
+        return result
+
+    return Contender(run)
+
+
+def attend(step: TokenStep) -> Contender:
+    """SDPA alone, over keys and values that are all there: nothing is appended."""
+    rows = [
+        (torch.cat([keys, key], dim=2), torch.cat([values, value], dim=2))
+        for (keys, values), (_, key, value) in zip(step.filled, step.new, strict=True)
+    ]
+
+    def run() -> Tensor:
+        for (keys, values), (query, _, _) in zip(rows, step.new, strict=True):
+            result = scaled_dot_product_attention(query, keys, values, **step.sdpa)
         return result
 
     return Contender(run)

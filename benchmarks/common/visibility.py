@@ -93,4 +93,4 @@ class Visibility:
     def key_bytes(self, sizes: Sizes, element_size: int) -> float:
         """Bytes of all real keys and values of one layer."""
         real = self.batch * self.keys if self.lengths is None else sum(self.lengths)
-        return 2.0 * real * sizes.heads * sizes.head_dim * element_size
+        return 2.0 * real * sizes.kv_heads * sizes.head_dim * element_size

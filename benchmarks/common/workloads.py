@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-__all__ = ["DTYPES", "GPT2", "QUICK", "Layer", "Sizes", "make_layers", "ragged_lengths"]
+__all__ = ["DTYPES", "GPT2", "GROUPED", "QUICK", "Layer", "Sizes", "make_layers", "ragged_lengths"]
 
 Layer = tuple[Tensor, Tensor, Tensor]
 
@@ -23,6 +23,12 @@ class Sizes:
     head_dim: int
     layers: int
     device: str = "cpu"
+    group: int = 1  # heads of queries for each head of keys and values
+
+    @property
+    def kv_heads(self) -> int:
+        """Heads of keys and values."""
+        return self.heads // self.group
 
     def lengths(self, full: tuple[int, ...]) -> tuple[int, ...]:
         """``full``, or two short lengths in a quick run."""
@@ -31,6 +37,8 @@ class Sizes:
 
 GPT2 = Sizes(batch=8, heads=12, head_dim=64, layers=12)
 QUICK = Sizes(batch=2, heads=2, head_dim=16, layers=2)
+# Llama 3, Qwen: heads of keys and values are shared.
+GROUPED = Sizes(batch=1, heads=8, head_dim=128, layers=12)
 
 
 def ragged_lengths(batch: int, length: int) -> tuple[int, ...]:

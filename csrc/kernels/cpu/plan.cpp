@@ -162,19 +162,23 @@ SharedLayout shared_layout(const AttentionParams& params) {
 }
 
 WorkspaceSize attention_workspace(const AttentionParams& params) {
-  // The largest vector is 16 floats; rows of values are padded to it.
+  // The largest vector is 16 floats; rows are padded to it.
+  const int64_t query_stride = ceil_div(params.head_dim, 16) * 16;
   const int64_t value_stride = ceil_div(params.value_dim, 16) * 16;
   const int64_t block = max_block_queries(params.head_dim, params.value_dim);
-  const int64_t few = kFewBlock * (params.kv_heads ? params.heads / params.kv_heads : 0);
-  const int64_t rows = max_of(block, few);
-  const int64_t elements = rows * (params.head_dim + value_stride + 2)     // query, output, state
-                           + kKeyTile * (params.head_dim + value_stride)   // packed tile
-                           + kKeyTile * kPanel                             // values with holes
-                           + kQueryTile * kKeyTile + 4 * params.head_dim;  // scores, four rows
-  const int64_t bits = kQueryTile * static_cast<int64_t>(sizeof(uint64_t));
+  const int64_t tiled = block * (params.head_dim + value_stride + 2)    // query, output, state
+                        + kKeyTile * (params.head_dim + value_stride)   // packed tile
+                        + kKeyTile * kPanel                             // values with holes
+                        + kQueryTile * kKeyTile + 4 * params.head_dim;  // scores, four rows
+  const int64_t tiled_bits = kQueryTile * static_cast<int64_t>(sizeof(uint64_t));
+  const int64_t rows = kFewBlock * (params.kv_heads ? params.heads / params.kv_heads : 0);
+  const int64_t few =
+      rows * (query_stride + 2 * value_stride + 2 + kKeyTile);  // and waiting sums, scores
+  const int64_t few_blocks = 3 * rows * static_cast<int64_t>(sizeof(uint64_t));
+  const int64_t bytes = compute_bytes(params.query.dtype);
   // Each part is rounded up to the alignment.
   return {shared_layout(params).total,
-          aligned(elements * compute_bytes(params.query.dtype) + bits) + 16 * kAlignment};
+          aligned(max_of(tiled * bytes + tiled_bits, few * bytes + few_blocks)) + 16 * kAlignment};
 }
 
 WorkspaceSize softmax_workspace(const SoftmaxParams& params) {

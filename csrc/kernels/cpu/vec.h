@@ -28,6 +28,11 @@ inline Vec<float> load_pairs(const BFloat16*, const BFloat16*) {                
 }
 #endif
 
+template <class T>
+inline void store_four_sums(const Vec<T>* sums, T* out) {
+  for (int i = 0; i < 4; ++i) out[i] = reduce_add(sums[i]);
+}
+
 inline float negative_infinity(float) { return -__builtin_inff(); }
 inline double negative_infinity(double) { return -__builtin_inf(); }
 
@@ -69,6 +74,17 @@ inline Vec<T> load_first(const S* source, int64_t count) {
   T lanes[Vec<T>::kLanes] = {};
   for (int64_t i = 0; i < count; ++i) lanes[i] = static_cast<T>(to_float(source[i]));
   return Vec<T>::load(lanes);
+}
+
+// out[i] = reduce_add(sums[i]). Sets may have a faster way for four of them, with the same bits.
+template <int kCount, class T>
+inline void store_sums(const Vec<T>* sums, T* out) {
+  if constexpr (kCount >= 4) {
+    store_four_sums(sums, out);
+    store_sums<kCount - 4>(sums + 4, out + 4);
+  } else {
+    for (int i = 0; i < kCount; ++i) out[i] = reduce_add(sums[i]);
+  }
 }
 
 // Converts `count` stored values to the type of computation.

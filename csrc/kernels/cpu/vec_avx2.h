@@ -109,6 +109,18 @@ inline float reduce_add(Vec<float> a) {
   return _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)));
 }
 
+// Four at once: the halves, then lanes 0 and 2, 1 and 3, then these two, as in reduce_add.
+inline void store_four_sums(const Vec<float>* a, float* out) {
+  __m128 x[4];
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    x[i] = _mm_add_ps(_mm256_castps256_ps128(a[i].v), _mm256_extractf128_ps(a[i].v, 1));
+  }
+  const __m128 y = _mm_add_ps(_mm_unpacklo_ps(x[0], x[1]), _mm_unpackhi_ps(x[0], x[1]));
+  const __m128 z = _mm_add_ps(_mm_unpacklo_ps(x[2], x[3]), _mm_unpackhi_ps(x[2], x[3]));
+  _mm_storeu_ps(out, _mm_add_ps(_mm_movelh_ps(y, z), _mm_movehl_ps(z, y)));
+}
+
 template <>
 struct Vec<double> {
   static constexpr int64_t kLanes = 4;

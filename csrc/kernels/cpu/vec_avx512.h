@@ -117,6 +117,22 @@ inline void transpose(Vec<float> (&rows)[16]) {
 inline float reduce_max(Vec<float> a) { return _mm512_reduce_max_ps(a.v); }
 inline float reduce_add(Vec<float> a) { return _mm512_reduce_add_ps(a.v); }
 
+// Four at once: the halves, then their halves, then lanes 0 and 2, 1 and 3, then these two, as in
+// reduce_add.
+inline void store_four_sums(const Vec<float>* a, float* out) {
+  const auto halves = [](__m512 b, __m512 c) {
+    return _mm512_add_ps(_mm512_shuffle_f32x4(b, c, 0x44), _mm512_shuffle_f32x4(b, c, 0xee));
+  };
+  const __m512 first = halves(a[0].v, a[1].v);
+  const __m512 second = halves(a[2].v, a[3].v);
+  const __m512 x = _mm512_add_ps(_mm512_shuffle_f32x4(first, second, 0x88),
+                                 _mm512_shuffle_f32x4(first, second, 0xdd));
+  const __m512 y = _mm512_add_ps(x, _mm512_permute_ps(x, 0x4e));
+  const __m512 z = _mm512_add_ps(y, _mm512_permute_ps(y, 0xb1));
+  const __m512i firsts = _mm512_set_epi32(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 12, 8, 4, 0);
+  _mm_storeu_ps(out, _mm512_castps512_ps128(_mm512_permutexvar_ps(firsts, z)));
+}
+
 template <>
 struct Vec<double> {
   static constexpr int64_t kLanes = 8;
