@@ -12,6 +12,7 @@
 #include "overflow.h"
 #include "pack.h"
 #include "plan.h"
+#include "policy.h"
 #include "tile_product.h"
 #include "workspace.h"
 
@@ -66,7 +67,7 @@ class TiledAttention {
   // Queries and keys of bfloat16 are multiplied as they are, two by two, where the processor can;
   // weights and values stay float32, so results are as exact as without.
   static bool multiplies_pairs(const AttentionParams& p) {
-    return kHasPairs && sizeof(T) == sizeof(float) && p.query.dtype == DType::kBFloat16 &&
+    return kUsesPairs && sizeof(T) == sizeof(float) && p.query.dtype == DType::kBFloat16 &&
            p.key.dtype == DType::kBFloat16 && p.head_dim % 2 == 0;
   }
 
@@ -194,7 +195,7 @@ class TiledAttention {
     const Matrix<const T> queries{query_ + block.first * depth_ + d, depth_};
     const Matrix<const T> keys{packed_key_ + d * kKeyTile, kKeyTile};
     const Matrix<T> scores{block.scores, kKeyTile};
-    if constexpr (kHasPairs && sizeof(T) == sizeof(float)) {
+    if constexpr (kUsesPairs && sizeof(T) == sizeof(float)) {
       if (pairs_) {
         return tile_product<TwoBFloat16>(queries, keys, block.rows, depth, block.columns, scores,
                                          d > 0);

@@ -51,6 +51,7 @@ template <class Element, class T, class S>
 int32_t run_panels(const LinearParams& p) {
   const TaskGrid grid = task_grid(p, kStrip<T>, sizeof(S));
   return for_each_task(p.threads, grid.count(), [&](int64_t task, int64_t worker) {
+    [[maybe_unused]] const typename Element::Scope scope;
     const LinearPanels<Element, T, S> linear(
         p, p.workspace.workers + worker * p.workspace.worker_bytes);
     linear.run(grid.row_part(task), grid.output_part(task));
@@ -68,12 +69,15 @@ int32_t run_stream(const LinearParams& p) {
 
 template <class T, class S>
 int32_t run(const LinearParams& p) {
-  if constexpr (kHasPairs && sizeof(T) == sizeof(float) && sizeof(S) == 2) {
-    if (p.weight.dtype == DType::kBFloat16 && p.input.dtype == DType::kBFloat16) {
-      return run_panels<TwoInputs, T, BFloat16>(p);
+  const LinearLoop loop = linear_loop(p);
+  if constexpr (sizeof(T) == sizeof(float) && sizeof(S) == sizeof(BFloat16)) {
+    if constexpr (kHasTiles) {
+      if (loop == LinearLoop::kTiles) return run_panels<TilePairs, T, BFloat16>(p);
+    } else if constexpr (kUsesPairs) {
+      if (loop == LinearLoop::kPairs) return run_panels<TwoInputs, T, BFloat16>(p);
     }
   }
-  if (linear_loop(p) == LinearLoop::kStream) return run_stream<T, S>(p);
+  if (loop == LinearLoop::kStream) return run_stream<T, S>(p);
   return run_panels<OneInput, T, S>(p);
 }
 

@@ -6,6 +6,7 @@
 #include "linear_block.h"
 #include "linear_finish.h"
 #include "linear_pack.h"
+#include "linear_tiles.h"
 #include "plan.h"
 #include "workspace.h"
 
@@ -59,19 +60,18 @@ class LinearPanels {
   // All packed rows against all strips.
   void add_panel(int64_t rows, int64_t stride, bool first, int64_t inputs, T* totals,
                  LinesAhead* lines) const {
-    const int64_t blocks = ceil_div(rows, kStripRows<T>);
+    const int64_t block = rows_of_block<Element, T>(rows);
     StripPanel<T> panel{};
     panel.input_stride = kInputStride;
-    panel.steps = ceil_div(inputs, Element::kInputs);
+    panel.steps = steps_of<Element>(inputs);
     panel.total_stride = stride;
     panel.first = first;
     for (int64_t n = 0; n < stride; n += kStrip<T>) {
       panel.weight = weights_ + n / kStrip<T> * kStripStride;
-      for (int64_t b = 0; b < blocks; ++b) {
-        const Range some{b * rows / blocks, (b + 1) * rows / blocks};
-        panel.input = input_ + some.begin * kInputStride;
-        panel.total = totals + some.begin * stride + n;
-        strip_rows<Element>(panel, length(some), lines);
+      for (int64_t m = 0; m < rows; m += block) {
+        panel.input = input_ + m * kInputStride;
+        panel.total = totals + m * stride + n;
+        multiply_strip<Element>(panel, min_of(block, rows - m), lines);
       }
     }
   }

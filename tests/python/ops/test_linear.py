@@ -252,7 +252,7 @@ for dtype, weight_dtype in DTYPE_PAIRS:
 """
 
 
-@pytest.mark.parametrize("name", ["scalar", "avx2", "avx512", "avx512_bf16"])
+@pytest.mark.parametrize("name", ["scalar", "avx2", "avx512", "avx512_bf16", "amx"])
 def test_every_instruction_set(name: str) -> None:
     from masked_attn import _C
 
