@@ -80,7 +80,8 @@ TEST_CASE("amx is there only where Linux tells of its tiles and lets this proces
   constexpr long kGetPermission = 0x1022;
   const bool supported = isa_supported(Isa::kAmx);
   uint64_t permitted = 0;
-  REQUIRE(syscall(SYS_arch_prctl, kGetPermission, &permitted) == 0);
+  // A kernel that does not know the question gives no permission.
+  if (syscall(SYS_arch_prctl, kGetPermission, &permitted) != 0) permitted = 0;
   REQUIRE(supported == ((permitted >> 18 & 1) != 0));
 }
 #endif
