@@ -6,9 +6,11 @@
 # What must not occur in the disassembly of each set.
 set(forbidden_common "\tv[a-z]+[a-z0-9]* ")  # every AVX instruction starts with v
 set(forbidden_scalar "${forbidden_common}")
-set(forbidden_avx2 "%zmm|%k[0-7]|%[xy]mm(1[6-9]|2[0-9]|3[01])")
-set(forbidden_avx512 "\tv[a-z0-9]*bf16")  # vdpbf16ps and conversions
-set(forbidden_avx512_bf16 "")
+set(forbidden_avx2 "%zmm|%k[0-7]|%[xy]mm(1[6-9]|2[0-9]|3[01])|%tmm|tilecfg|tilerelease")
+set(forbidden_avx512 "\tv[a-z0-9]*bf16|%tmm|tilecfg|tilerelease")  # vdpbf16ps and conversions
+set(forbidden_avx512_bf16 "%tmm|tilecfg|tilerelease")
+set(forbidden_amx "")
+set(forbidden_amx_stand_in "${forbidden_avx2}")
 
 set(problems 0)
 set(checked 0)
@@ -28,7 +30,7 @@ function(run_tool out)
   set(${out} "${text}" PARENT_SCOPE)
 endfunction()
 
-foreach(name common scalar avx2 avx512 avx512_bf16)
+foreach(name common scalar avx2 avx512 avx512_bf16 amx amx_stand_in)
   if(NOT DEFINED ${name})
     continue()
   endif()
@@ -42,7 +44,7 @@ foreach(name common scalar avx2 avx512 avx512_bf16)
         report("${name}/${file}: has an instruction of another set: '${CMAKE_MATCH_0}'")
       endif()
     endif()
-    if(name MATCHES "^avx")
+    if(name MATCHES "^a")
       # A weak symbol is safe only if its name holds the namespace of the set.
       string(LENGTH ${name} length)
       run_tool(symbols ${NM} --defined-only ${object})

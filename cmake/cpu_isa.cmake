@@ -4,7 +4,7 @@
 set(MASKED_ATTN_SETS scalar)
 set(MASKED_ATTN_X86_DEFINITION)  # defined for sources only where the AVX sets are built
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$" AND CMAKE_SIZEOF_VOID_P EQUAL 8)
-  list(APPEND MASKED_ATTN_SETS avx2 avx512 avx512_bf16)
+  list(APPEND MASKED_ATTN_SETS avx2 avx512 avx512_bf16 amx)
   set(MASKED_ATTN_X86_DEFINITION MASKED_ATTN_X86_SETS=1)
 endif()
 
@@ -13,9 +13,12 @@ set(MASKED_ATTN_FLAGS_avx2 -mavx2 -mfma -mf16c)
 set(MASKED_ATTN_FLAGS_avx512 ${MASKED_ATTN_FLAGS_avx2} -mavx512f -mavx512bw -mavx512vl -mavx512dq
                              -mprefer-vector-width=512)
 set(MASKED_ATTN_FLAGS_avx512_bf16 ${MASKED_ATTN_FLAGS_avx512} -mavx512bf16)
+set(MASKED_ATTN_FLAGS_amx ${MASKED_ATTN_FLAGS_avx512_bf16} -mamx-tile -mamx-bf16)
+# For tests only: the code of `amx` with its tiles in plain code, on a CPU that has none.
+set(MASKED_ATTN_FLAGS_amx_stand_in ${MASKED_ATTN_FLAGS_avx2} -DMASKED_ATTN_TILE_STAND_IN=1)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # GCC 12 warns about variables inside its own header of AVX-512 intrinsics.
-  foreach(set avx512 avx512_bf16)
+  foreach(set avx512 avx512_bf16 amx)
     list(APPEND MASKED_ATTN_FLAGS_${set} -Wno-uninitialized -Wno-maybe-uninitialized)
   endforeach()
 endif()
@@ -53,6 +56,7 @@ function(masked_attn_add_kernels)
     list(APPEND common ${PROJECT_SOURCE_DIR}/csrc/kernels/cpu/${name})
   endforeach()
   list(REMOVE_ITEM sources ${common})
+  set(MASKED_ATTN_KERNEL_SOURCES ${sources} PARENT_SCOPE)
 
   masked_attn_add_kernel_objects(common ${common})
   set(objects $<TARGET_OBJECTS:masked_attn_kernels_common>)

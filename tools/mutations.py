@@ -202,6 +202,27 @@ SUMS = (
         LINEAR_TESTS,
     ),
     Mutation(
+        "few_rows_of_tiles_in_another_order",
+        f"{KERNELS}/cpu/linear_tiles.h",
+        "totals[i][j] + (even[i][j] + odd[i][j])",
+        "(totals[i][j] + even[i][j]) + odd[i][j]",
+        LINEAR_TESTS,
+    ),
+    Mutation(
+        "denormals_beside_tiles_count",
+        f"{KERNELS}/cpu/tiles.h",
+        "_mm_setcsr(saved_ | kFlushToZero | kDenormalsAreZero)",
+        "_mm_setcsr(saved_ | (kFlushToZero & kDenormalsAreZero))",
+        LINEAR_TESTS,
+    ),
+    Mutation(
+        "infinite_values_meet_all_parts_of_a_weight",
+        f"{KERNELS}/cpu/attention_tiles.h",
+        "if (!is_finite(to_float(both[i])))",
+        "if (both[i].bits == 1)",
+        ACCURACY_TESTS,
+    ),
+    Mutation(
         "rows_that_overflowed_are_not_mended",
         f"{KERNELS}/cpu/attention_tiled.h",
         "right = right && !overflowed(",

@@ -43,7 +43,7 @@ struct Options {
   std::fprintf(stderr, "%s\n", problem);
   std::fprintf(stderr,
                "usage: bench_kernels [attention|softmax|expand] [--ragged] [--causal]\n"
-               "  [--dtype float32|bfloat16|float16|float64] [--isa scalar|avx2|avx512|avx512_bf16]\n"
+               "  [--dtype float32|bfloat16|float16|float64] [--isa scalar|avx2|avx512|avx512_bf16|amx]\n"
                "  [--NAME NUMBER] with its default:");
   for (const auto& [name, value] : Options().numbers) {
     std::fprintf(stderr, " %s %ld", name.c_str(), static_cast<long>(value));

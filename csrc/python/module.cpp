@@ -3,6 +3,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -39,6 +40,13 @@ std::string selected_set() {
   char text[cpu::kIsaErrorBytes];
   cpu::describe_isa_error(text);
   throw std::runtime_error(text);
+}
+
+// None where no set is used, or where it has all loops of its own.
+std::optional<std::string> mixed_set() {
+  const cpu::IsaSelection& selection = cpu::selected_isa();
+  const char* name = selection.kernels != nullptr ? cpu::isa_mixes(selection.isa) : nullptr;
+  return name != nullptr ? std::optional<std::string>(name) : std::nullopt;
 }
 
 py::dict build_facts() {
@@ -108,6 +116,8 @@ PYBIND11_MODULE(_C, m) {
         "Instruction sets that both this build and this CPU have, from the lowest to the highest.");
   m.def("selected_instruction_set", selected_set,
         "The instruction set in use; raises if MASKED_ATTN_ISA names one that can't be used.");
+  m.def("mixed_instruction_set", mixed_set,
+        "The instruction set whose loops the one in use takes for what is not its own, or None.");
   m.def("visibility_plan", visibility_plan, py::arg("key_mask"), py::kw_only(), py::arg("queries"),
         py::arg("causal") = false, py::arg("window") = py::none(),
         "For each batch row: first and last visible key (-1 when there is none), the path taken, "

@@ -164,7 +164,17 @@ class TestInstructionSetsStayApart:
         result = check_isa(compile_as(tmp_path, "avx2", WIDE, "-mavx512f"))
         assert result.returncode != 0
 
-    @pytest.mark.parametrize("name", ["avx2", "avx512"])
+    @pytest.mark.parametrize("name", ["avx512", "avx512_bf16", "amx_stand_in"])
+    @pytest.mark.parametrize("instruction", ["tilezero %tmm3", "tilerelease"])
+    def test_tiles_outside_their_objects_fail(
+        self, tmp_path: Path, name: str, instruction: str
+    ) -> None:
+        source = f'void f() {{ asm volatile("{instruction}"); }}'
+        assert check_isa(compile_as(tmp_path, "amx", source)).returncode == 0
+        result = check_isa(compile_as(tmp_path, name, source))
+        assert f"{name}/{name}.o: has an instruction of another set" in one_line(result)
+
+    @pytest.mark.parametrize("name", ["avx2", "avx512", "amx"])
     def test_a_weak_symbol_that_others_may_share_fails(self, tmp_path: Path, name: str) -> None:
         result = check_isa(compile_as(tmp_path, name, WEAK.replace("PLACE", "shared"), *AVX2))
         assert result.returncode != 0

@@ -30,7 +30,12 @@ from masked_attn import _library
 BLOCKS = all_blocks()
 LANGUAGES = ("python", "sh", "json", "cpp", "cmake", "text")
 # Nothing looks at these. Another one needs its place here, so that none is left out by accident.
-LEFT_OUT = {"csrc/README.md": 1, "docs/cpu_kernels.md": 3, "docs/gpt2.md": 1}
+LEFT_OUT = {
+    "csrc/README.md": 1,
+    "docs/cpu_kernels.md": 5,
+    "docs/gpt2.md": 1,
+    "docs/numerics.md": 1,
+}
 
 DEMO_MODEL = str(Path(masked_attn.__file__).parent / "demo_model")
 # The one change: there is no network here, so the name on the hub becomes the model of the demo.

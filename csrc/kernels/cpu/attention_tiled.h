@@ -8,10 +8,12 @@
 // query with the unseen rows as zeros, because 0 * NaN is NaN.
 #pragma once
 
+#include "attention_tiles.h"
 #include "online_softmax.h"
 #include "overflow.h"
 #include "pack.h"
 #include "plan.h"
+#include "policy.h"
 #include "tile_product.h"
 #include "workspace.h"
 
@@ -25,8 +27,9 @@ class TiledAttention {
       : p_(params),
         mask_(mask),
         value_stride_(ceil_div(params.value_dim, 16) * 16),
-        pairs_(multiplies_pairs(params)),
-        depth_(pairs_ ? params.head_dim / 2 : params.head_dim) {
+        tiles_(uses_tiles(params)),
+        pairs_(tiles_ || multiplies_pairs(params)),
+        depth_(depth_of(params)) {
     const int64_t rows = cpu::max_block_queries(p_.head_dim, p_.value_dim);
     Arena arena(workspace);
     query_ = arena.take<T>(rows * p_.head_dim);
@@ -38,6 +41,7 @@ class TiledAttention {
     scores_ = arena.take<T>(cpu::kQueryTile * kKeyTile);
     rows_ = arena.take<T>(4 * p_.head_dim);
     bits_ = arena.take<uint64_t>(cpu::kQueryTile);
+    if constexpr (kCanTile) parts_ = arena.take<T>(2 * kTileRows * kPartsStride);
     // Packing leaves the padding alone.
     fill(packed_key_, T{0}, kKeyTile * p_.head_dim);
     fill(packed_value_, T{0}, kKeyTile * value_stride_);
@@ -54,6 +58,27 @@ class TiledAttention {
     if (next_head() < p_.heads) {
       query_ahead_ = RowsAhead(p_.query, batch_, next_head(), queries_, p_.head_dim);
     }
+    if constexpr (kCanTile) {
+      if (tiles_) {
+        const TileScope scope;
+        return visit();
+      }
+    }
+    visit();
+  }
+
+ private:
+  // Float32 is computed in tiles of bfloat16 only; see attention_tiles.h.
+  static constexpr bool kCanTile = kHasTiles && sizeof(T) == sizeof(float);
+
+  static bool uses_tiles(const AttentionParams& p) { return kCanTile && multiplies_tiles(p); }
+
+  int64_t depth_of(const AttentionParams& p) const {
+    if (tiles_) return ceil_div(p.head_dim, kTileInputs) * kTileColumns;
+    return pairs_ ? p.head_dim / 2 : p.head_dim;
+  }
+
+  void visit() {
     load_queries();
     visit_keys();
     if (store_output()) return;
@@ -62,11 +87,10 @@ class TiledAttention {
     mend_output();
   }
 
- private:
   // Queries and keys of bfloat16 are multiplied as they are, two by two, where the processor can;
   // weights and values stay float32, so results are as exact as without.
   static bool multiplies_pairs(const AttentionParams& p) {
-    return kHasPairs && sizeof(T) == sizeof(float) && p.query.dtype == DType::kBFloat16 &&
+    return kUsesPairs && sizeof(T) == sizeof(float) && p.query.dtype == DType::kBFloat16 &&
            p.key.dtype == DType::kBFloat16 && p.head_dim % 2 == 0;
   }
 
@@ -78,7 +102,8 @@ class TiledAttention {
         T* row = query_ + i * depth_;
         const auto* source = data + row_offset(p_.query, batch_, head_, queries_.begin + i);
         if (pairs_) {
-          memcpy(row, source, depth_ * sizeof(T));
+          memcpy(row, source, p_.head_dim * sizeof(*source));
+          fill(row + p_.head_dim / 2, T{0}, depth_ - p_.head_dim / 2);
         } else {
           load_values(source, p_.head_dim, row);
           scale_in_place(row, scale, p_.head_dim);
@@ -130,14 +155,28 @@ class TiledAttention {
   void pack_tile(int64_t key, int64_t keys) {
     with_stored_type<T>(p_.key, [&](auto* data) {
       pack_transposed(data + row_offset(p_.key, batch_, kv_head_, key), p_.key.row_stride, keys,
-                      depth_, pairs_, rows_, packed_key_, kKeyTile);
+                      pairs_ ? p_.head_dim / 2 : p_.head_dim, pairs_, rows_, packed_key_, kKeyTile);
     });
+    pack_values(key, keys);
+    expect_after({key, key + keys});
+  }
+
+  // Or pairs of values, [32, value_stride].
+  void pack_values(int64_t key, int64_t keys) {
+    if constexpr (kCanTile) {
+      if (tiles_) {
+        const BFloat16* values = static_cast<const BFloat16*>(p_.value.data);
+        pack_value_pairs(values + row_offset(p_.value, batch_, kv_head_, key), p_.value.row_stride,
+                         keys, p_.value_dim, packed_value_, value_stride_);
+        finite_ = finite_pairs(packed_value_, kKeyPairs * value_stride_);
+        return;
+      }
+    }
     with_stored_type<T>(p_.value, [&](auto* data) {
       pack_rows(data + row_offset(p_.value, batch_, kv_head_, key), p_.value.row_stride, keys,
                 p_.value_dim, packed_value_, value_stride_);
     });
     finite_ = all_finite(packed_value_, keys * value_stride_);
-    expect_after({key, key + keys});
   }
 
   // Rows of one register block. Keys behind the last one that any of them sees are not computed.
@@ -172,9 +211,16 @@ class TiledAttention {
   void visit_query_tile(int64_t first, int64_t rows, int64_t key) {
     RowBlock blocks[cpu::kQueryTile / kBlockRows];
     int64_t count = 0;
-    for (int64_t i = 0; i < rows; i += kBlockRows) {
-      const RowBlock block = row_block(first, i, min_of(kBlockRows, rows - i));
+    const int64_t block_rows = tiles_ ? kTileRows : kBlockRows;
+    for (int64_t i = 0; i < rows; i += block_rows) {
+      const RowBlock block = row_block(first, i, min_of(block_rows, rows - i));
       if (block.used != 0) blocks[count++] = block;
+    }
+    if constexpr (kCanTile) {
+      if (tiles_) {
+        for (int64_t i = 0; i < count; ++i) visit_in_tiles(blocks[i], key);
+        return;
+      }
     }
     // Panels of at most 64 x 64 stay in the first-level cache while all row blocks meet them.
     for (int64_t d = 0; d < max_of(depth_, 1); d += cpu::kPanel) {
@@ -189,12 +235,35 @@ class TiledAttention {
     }
   }
 
+  // Rows behind those of the block are there, hold anything, and are never looked at.
+  void visit_in_tiles(const RowBlock& block, int64_t key) {
+    multiply_keys_in_tiles(query_ + block.first * depth_, packed_key_, depth_, block.columns,
+                           block.scores);
+    soften(block, key);
+    for (int64_t i = 0; i < block.rows; ++i) {
+      split_weights(block.scores + i * kKeyTile, block.columns, parts_ + i * kPartsStride);
+    }
+    T* out = out_ + block.first * value_stride_;
+    if (finite_) {
+      add_values_in_tiles(parts_, {packed_value_, packed_value_, value_stride_}, block.used,
+                          value_stride_, out, value_stride_);
+      return;
+    }
+    for (int64_t i = 0; i < block.rows; ++i) {
+      for (int64_t d = 0; d < value_stride_; d += cpu::kPanel) {
+        add_seen_values_in_tiles(parts_ + i * kPartsStride, block.bits[i], packed_value_ + d,
+                                 value_stride_, block.used, min_of(cpu::kPanel, value_stride_ - d),
+                                 seen_value_, out + i * value_stride_ + d);
+      }
+    }
+  }
+
   // scores += queries x keys over the elements [d, d + depth) of the head.
   void multiply_keys(const RowBlock& block, int64_t d, int64_t depth) {
     const Matrix<const T> queries{query_ + block.first * depth_ + d, depth_};
     const Matrix<const T> keys{packed_key_ + d * kKeyTile, kKeyTile};
     const Matrix<T> scores{block.scores, kKeyTile};
-    if constexpr (kHasPairs && sizeof(T) == sizeof(float)) {
+    if constexpr (kUsesPairs && sizeof(T) == sizeof(float)) {
       if (pairs_) {
         return tile_product<TwoBFloat16>(queries, keys, block.rows, depth, block.columns, scores,
                                          d > 0);
@@ -304,8 +373,9 @@ class TiledAttention {
   const AttentionParams& p_;
   const MaskView& mask_;
   int64_t value_stride_;
+  bool tiles_;
   bool pairs_;
-  int64_t depth_;            // elements of a query: head_dim, or half of it
+  int64_t depth_;            // elements of a query: head_dim, or half of it, padded for tiles
   T* query_;                 // [block, depth]
   T* out_;                   // [block, value_stride]
   OnlineSoftmax<T>* state_;  // [block]
@@ -315,6 +385,7 @@ class TiledAttention {
   T* scores_;                // [48, 64]
   T* rows_;                  // [4, depth]
   uint64_t* bits_;           // [48]
+  T* parts_ = nullptr;       // of weights, for tiles: [16, kPartsStride], and as much behind
   bool finite_ = true;
   bool small_ = false;  // weights are made smaller, to mend rows (overflow.h)
   int64_t batch_ = 0;

@@ -9,8 +9,8 @@
 namespace masked_attn::cpu {
 
 // From the lowest to the highest.
-enum class Isa : int32_t { kScalar, kAvx2, kAvx512, kAvx512Bf16 };
-constexpr int32_t kIsaCount = 4;
+enum class Isa : int32_t { kScalar, kAvx2, kAvx512, kAvx512Bf16, kAmx };
+constexpr int32_t kIsaCount = 5;
 
 struct Kernels {
   int32_t (*attention)(const AttentionParams&);
@@ -22,8 +22,13 @@ struct Kernels {
 
 MASKED_ATTN_KERNELS_API const char* isa_name(Isa isa);
 MASKED_ATTN_KERNELS_API bool isa_built(Isa isa);
-// Built, and the CPU and the operating system can run it.
+// Built, and the CPU and the operating system can run it. Asking for `amx` asks the kernel of Linux
+// for its tiles, once per process.
 MASKED_ATTN_KERNELS_API bool isa_supported(Isa isa);
+
+// What the loops of a set that are not its own are made of: another set, or null. `amx` has only
+// products of bfloat16 of its own.
+MASKED_ATTN_KERNELS_API const char* isa_mixes(Isa isa);
 
 // The kernels of one set; null when it is not supported.
 MASKED_ATTN_KERNELS_API const Kernels* kernels_of(Isa isa);

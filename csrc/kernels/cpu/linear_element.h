@@ -2,10 +2,11 @@
 // All loops over the same element add up in the same order, and this is what the promise of equal
 // bits rests on: the inputs are cut into panels of `cpu::kInputPanel`; within a panel an output is
 // one chain of multiply-adds in the order of the inputs, from zero; totals of the panels are added
-// in their order, then the bias.
+// in their order, then the bias. In tiles the inputs of a panel are added in groups (tiles.h).
 #pragma once
 
 #include "tile_product.h"
+#include "tiles.h"
 
 namespace masked_attn {
 inline namespace MASKED_ATTN_TARGET {
@@ -13,16 +14,46 @@ inline namespace MASKED_ATTN_TARGET {
 // One input at a time, in the type of computation.
 struct OneInput : OneValue {
   static constexpr int64_t kInputs = 1;
+  static constexpr int64_t kGroup = 1;
+  static constexpr bool kTiles = false;
+  struct Scope {};  // what a task keeps while it works
 };
 
 // Two bfloat16 inputs in a float's place; behind an odd last one stands a zero.
 struct TwoInputs : TwoBFloat16 {
   static constexpr int64_t kInputs = 2;
+  static constexpr int64_t kGroup = 2;
+  static constexpr bool kTiles = false;
+  struct Scope {};
 };
 
+// The same in groups of 32 inputs, as tiles take them; zeros fill the last group.
+struct TilePairs {
+  static constexpr int64_t kInputs = 2;
+  static constexpr int64_t kGroup = kTileInputs;
+  static constexpr bool kTiles = true;
+  using Scope = TileScope;
+};
+
+// How bfloat16 inputs are multiplied by bfloat16 weights, where not one by one.
+template <bool kTiles>
+struct ElementOfPairs {
+  using Type = TwoInputs;
+};
+template <>
+struct ElementOfPairs<true> {
+  using Type = TilePairs;
+};
+
+// Steps of an element, or of two, that hold so many inputs.
+template <class Element>
+inline int64_t steps_of(int64_t inputs) {
+  return ceil_div(inputs, Element::kGroup) * (Element::kGroup / Element::kInputs);
+}
+
 // Vectors of a strip of outputs, and rows of x against it in a register block: sums and operands
-// fill 16 or 32 registers.
-constexpr int kStripVectors = 2;
+// fill 16 or 32 registers. Where there are tiles a strip is two of them, side by side.
+constexpr int kStripVectors = kHasTiles ? 2 * kTileColumns / Vec<float>::kLanes : 2;
 template <class T>
 constexpr int kStripRows = Vec<T>::kBlockVectors == 4 ? 12 : 6;
 template <class T>

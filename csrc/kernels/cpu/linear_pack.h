@@ -33,7 +33,7 @@ inline T packed_value(const S* first, const S* second) {
 // What one element of a [steps, kStrip] strip holds, wherever it lies.
 template <class Element, class T, class S>
 inline T packed_weight(const WeightPart<S>& w, int64_t step, int64_t output) {
-  if (output >= w.outputs) return T{0};
+  if (output >= w.outputs || step * Element::kInputs >= w.inputs) return T{0};
   const int64_t input_stride = w.transposed ? w.row_stride : 1;
   const S* first =
       w.data + step * Element::kInputs * input_stride + output * (w.transposed ? 1 : w.row_stride);
@@ -56,7 +56,7 @@ template <class Element, class T, class S>
 inline void pack_columns(const WeightPart<S>& w, T* out, int64_t strip_stride) {
   constexpr int64_t kLanes = Vec<T>::kLanes;
   const int64_t whole_steps = w.inputs / Element::kInputs;
-  const int64_t steps = ceil_div(w.inputs, Element::kInputs);
+  const int64_t steps = steps_of<Element>(w.inputs);
   const int64_t whole = w.outputs / kStrip<T> * kStrip<T>;
   for (int64_t step = 0; step < whole_steps; ++step) {
     const S* row = w.data + step * Element::kInputs * w.row_stride;
@@ -82,7 +82,7 @@ inline void pack_columns(const WeightPart<S>& w, T* out, int64_t strip_stride) {
 template <class Element, class T, class S>
 inline void pack_rows_of_outputs(const WeightPart<S>& w, T* out, int64_t strip_stride) {
   constexpr int64_t kLanes = Vec<T>::kLanes;
-  const int64_t steps = ceil_div(w.inputs, Element::kInputs);
+  const int64_t steps = steps_of<Element>(w.inputs);
   const int64_t whole_steps = w.inputs / Element::kInputs / kLanes * kLanes;
   for (int64_t n = 0; n < w.outputs; n += kStrip<T>, out += strip_stride) {
     const bool whole = n + kStrip<T> <= w.outputs;
@@ -131,6 +131,8 @@ inline void pack_input(const S* source, int64_t row_stride, int64_t rows, int64_
       memcpy(out, source, inputs * sizeof(S));
       if (inputs % 2 != 0)
         out[inputs / 2] = packed_value<Element, T, S>(source + inputs - 1, nullptr);
+      const int64_t filled = ceil_div(inputs, 2);
+      fill(out + filled, T{0}, steps_of<Element>(inputs) - filled);
     }
   }
 }

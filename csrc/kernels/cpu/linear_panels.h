@@ -6,6 +6,7 @@
 #include "linear_block.h"
 #include "linear_finish.h"
 #include "linear_pack.h"
+#include "linear_tiles.h"
 #include "policy.h"
 #include "workspace.h"
 
@@ -18,7 +19,7 @@ class LinearPanels {
   LinearPanels(const LinearParams& p, char* scratch)
       : p_(p),
         weight_(static_cast<const S*>(p.weight.data)),
-        shape_(panel_shape(p, kStrip<T>, sizeof(S))) {
+        shape_(Element::kTiles ? kWholePanels : panel_shape(p, kStrip<T>, sizeof(S))) {
     const int64_t rows = min_of(p.rows, cpu::kLinearRows);
     const int64_t panels = shape_.few ? rows * ceil_div(p.inputs, cpu::kInputPanel) : 0;
     Arena arena(scratch);
@@ -53,7 +54,7 @@ class LinearPanels {
     for (int64_t k = 0; k < p_.inputs; k += shape_.inputs) {
       const int64_t inputs = min_of(shape_.inputs, p_.inputs - k);
       pack_weight<Element>(part(outputs, k, inputs), weights_, kStripStride);
-      panel.steps = ceil_div(inputs, Element::kInputs);
+      panel.steps = steps_of<Element>(inputs);
       panel.begins = k % cpu::kInputPanel == 0;
       panel.ends = (k + inputs) % cpu::kInputPanel == 0 || k + inputs == p_.inputs;
       panel.first = k < cpu::kInputPanel;
@@ -82,17 +83,17 @@ class LinearPanels {
 
   // All packed rows against all strips.
   void add_strips(const StripPanel<T>& all, int64_t rows, LinesAhead* lines) const {
-    const int64_t blocks = ceil_div(rows, kStripRows<T>);
+    const int64_t block = rows_of_block<Element, T>(rows);
     StripPanel<T> panel = all;
     for (int64_t n = 0; n < all.sum_stride; n += kStrip<T>) {
       panel.weight = weights_ + n / kStrip<T> * kStripStride;
-      for (int64_t b = 0; b < blocks; ++b) {
-        const Range some{b * rows / blocks, (b + 1) * rows / blocks};
-        panel.asking = {b * panel.steps / blocks, (b + 1) * panel.steps / blocks};
-        panel.input = all.input + some.begin * kInputStride;
-        panel.chain = all.chain + some.begin * all.sum_stride + n;
-        panel.total = all.total + some.begin * all.sum_stride + n;
-        strip_rows<Element>(panel, length(some), lines);
+      for (int64_t m = 0; m < rows; m += block) {
+        const int64_t count = min_of(block, rows - m);
+        panel.asking = {m * panel.steps / rows, (m + count) * panel.steps / rows};
+        panel.input = all.input + m * kInputStride;
+        panel.chain = all.chain + m * all.sum_stride + n;
+        panel.total = all.total + m * all.sum_stride + n;
+        multiply_strip<Element>(panel, count, lines);
       }
     }
   }

@@ -9,6 +9,9 @@ constexpr int64_t kAlignment = 64;
 // Query, output and packed tiles of one block should stay in the second-level cache.
 constexpr int64_t kBlockElements = 131072;
 
+// Parts of the weights of 16 rows by a key tile, in bfloat16, and as many to read behind any row.
+constexpr int64_t kTileParts = 2 * 16 * kWeightParts * kKeyTile / 2;
+
 int64_t aligned(int64_t bytes) { return ceil_div(bytes, kAlignment) * kAlignment; }
 
 int64_t compute_bytes(DType query) {
@@ -166,10 +169,11 @@ WorkspaceSize attention_workspace(const AttentionParams& params) {
   const int64_t query_stride = ceil_div(params.head_dim, 16) * 16;
   const int64_t value_stride = ceil_div(params.value_dim, 16) * 16;
   const int64_t block = max_block_queries(params.head_dim, params.value_dim);
-  const int64_t tiled = block * (params.head_dim + value_stride + 2)    // query, output, state
-                        + kKeyTile * (params.head_dim + value_stride)   // packed tile
-                        + kKeyTile * kPanel                             // values with holes
-                        + kQueryTile * kKeyTile + 4 * params.head_dim;  // scores, four rows
+  const int64_t tiled = block * (params.head_dim + value_stride + 2)   // query, output, state
+                        + kKeyTile * (params.head_dim + value_stride)  // packed tile
+                        + kKeyTile * kPanel                            // values with holes
+                        + kQueryTile * kKeyTile + 4 * params.head_dim  // scores, four rows
+                        + kTileParts;
   const int64_t tiled_bits = kQueryTile * static_cast<int64_t>(sizeof(uint64_t));
   const int64_t rows = kFewBlock * (params.kv_heads ? params.heads / params.kv_heads : 0);
   const int64_t few =

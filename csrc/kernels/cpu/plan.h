@@ -11,6 +11,8 @@ namespace masked_attn::cpu {
 constexpr int64_t kQueryTile = 48;
 // Its products take at most this many elements of a head, or columns of values, at once.
 constexpr int64_t kPanel = 64;
+// In tiles of bfloat16 a weight is the sum of so many parts (attention_tiles.h).
+constexpr int64_t kWeightParts = 3;
 // The few-query path takes at most this many queries of a head at once.
 constexpr int64_t kFewBlock = 8;
 

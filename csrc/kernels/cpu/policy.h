@@ -3,10 +3,18 @@
 #pragma once
 
 #include "plan.h"
-#include "vec.h"
+#include "tiles.h"
 
 namespace masked_attn {
 inline namespace MASKED_ATTN_TARGET {
+
+// Bfloat16 that is not multiplied in tiles is converted to float32 where there are tiles: on an
+// Intel Xeon with AMX attention over pairs of bfloat16 (`vdpbf16ps`) took 1.4 times as long.
+constexpr bool kUsesPairs = kHasPairs && !kHasTiles;
+
+// Rows of x up to which the sums of tiles are computed by vectors: four rows' sums and operands
+// fill 32 registers. Not measured: no AMX was at hand.
+constexpr int kVectorRows = 4;
 
 enum class LinearLoop : int32_t {
   kStream,   // very few rows, a weight [K, N] in place (linear_stream.h)
@@ -28,10 +36,12 @@ struct PanelShape {
   int64_t ahead;    // inputs from the part in use to the one that is asked for
 };
 
+// Many rows, and all that is multiplied in tiles, which add up a panel as a whole.
+constexpr PanelShape kWholePanels{false, cpu::kInputPanel, cpu::kLinearOutputs, cpu::kInputPanel};
+
 inline PanelShape panel_shape(const LinearParams& p, int64_t strip, int64_t element_bytes) {
-  constexpr int64_t kPanel = cpu::kInputPanel;
-  if (p.rows > cpu::kFewRows) return {false, kPanel, cpu::kLinearOutputs, kPanel};
-  if (!p.transposed) return {true, kPanel, strip, kPanel};
+  if (p.rows > cpu::kFewRows) return kWholePanels;
+  if (!p.transposed) return {true, cpu::kInputPanel, strip, cpu::kInputPanel};
   // Two cache lines of each row of a [K, N] weight, which the memory delivers together. A part
   // stays in the first-level cache; rows 12 KB apart that are asked for too early push each other
   // out of the second.

@@ -23,9 +23,6 @@ constexpr bool kHasPairs = true;
 #else
 constexpr bool kHasPairs = false;
 inline Vec<float> fma_pairs(Vec<float>, Vec<float>, Vec<float> c) { return c; }  // never called
-inline Vec<float> load_pairs(const BFloat16*, const BFloat16*) {                 // never called
-  return Vec<float>::broadcast(0.0f);
-}
 #endif
 
 template <class T>

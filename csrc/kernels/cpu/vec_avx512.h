@@ -59,6 +59,7 @@ inline Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
 inline Vec<float> fma_pairs(Vec<float> a, Vec<float> b, Vec<float> c) {
   return {_mm512_dpbf16_ps(c.v, (__m512bh)a.v, (__m512bh)b.v)};
 }
+#endif
 // Lane i holds the pair (first[i], second[i]).
 inline Vec<float> load_pairs(const BFloat16* first, const BFloat16* second) {
   const __m512i order = _mm512_set_epi16(                            //
@@ -69,7 +70,6 @@ inline Vec<float> load_pairs(const BFloat16* first, const BFloat16* second) {
   const __m512i both = _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
   return {_mm512_castsi512_ps(_mm512_permutexvar_epi16(order, both))};
 }
-#endif
 inline Vec<float> max(Vec<float> a, Vec<float> b) { return {_mm512_max_ps(a.v, b.v)}; }
 inline Vec<float> round(Vec<float> a) {
   return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};

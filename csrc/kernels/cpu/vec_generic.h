@@ -65,6 +65,18 @@ inline Vec<T> max(Vec<T> a, Vec<T> b) {
   return {a.v > b.v ? a.v : b.v};
 }
 
+// Lane i holds the pair (first[i], second[i]).
+inline Vec<float> load_pairs(const BFloat16* first, const BFloat16* second) {
+  BFloat16 pairs[2 * Vec<float>::kLanes];
+  for (int64_t i = 0; i < Vec<float>::kLanes; ++i) {
+    pairs[2 * i] = first[i];
+    pairs[2 * i + 1] = second[i];
+  }
+  Vec<float> out;
+  memcpy(&out.v, pairs, sizeof(out.v));
+  return out;
+}
+
 typedef int32_t IntRegister __attribute__((vector_size(16)));
 typedef int64_t LongRegister __attribute__((vector_size(16)));
 

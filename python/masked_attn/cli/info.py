@@ -44,6 +44,7 @@ def collect() -> dict[str, Any]:
         "cpu": cpu_name(),
         "instruction_sets": list(library.instruction_sets()),
         "instruction_set_used": library.selected_instruction_set(),
+        "instruction_set_mixed": library.mixed_instruction_set(),
         "instruction_set_forced": os.environ.get("MASKED_ATTN_ISA") or None,
         "threads": torch.get_num_threads(),
         "cuda_device": torch.cuda.is_available(),
@@ -54,7 +55,10 @@ def collect() -> dict[str, Any]:
 
 def _as_text(facts: dict[str, Any]) -> str:
     build = facts["build"]
-    forced = facts["instruction_set_forced"]
+    used = f"{facts['instruction_set_used']} used"
+    used += " (forced)" if facts["instruction_set_forced"] else ""
+    if facts["instruction_set_mixed"]:
+        used += f", with loops of {facts['instruction_set_mixed']}"
     check = facts["self_check"]
     reason = build.get("cuda_reason")
     built_for = build["torch_version"]
@@ -72,7 +76,7 @@ def _as_text(facts: dict[str, Any]) -> str:
         ("CPU", facts["cpu"]),
         ("instruction sets", f"{', '.join(build['instruction_sets'])} built"),
         ("", f"{', '.join(facts['instruction_sets'])} run on this CPU"),
-        ("", f"{facts['instruction_set_used']} used" + (" (forced)" if forced else "")),
+        ("", used),
         ("threads", facts["threads"]),
         ("CUDA kernels", f"{cuda}; {device}"),
         ("self-check", _verdict(check)),

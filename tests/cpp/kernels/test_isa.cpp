@@ -1,9 +1,12 @@
 // Which instruction sets there are, which one is chosen, and what MASKED_ATTN_ISA does.
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
+#include <iterator>
 #include <string>
 
 #include "kernels/cpu/isa.h"
@@ -49,7 +52,39 @@ TEST_CASE("instruction sets have names, in order") {
   REQUIRE(isa_name(Isa::kAvx2) == std::string("avx2"));
   REQUIRE(isa_name(Isa::kAvx512) == std::string("avx512"));
   REQUIRE(isa_name(Isa::kAvx512Bf16) == std::string("avx512_bf16"));
+  REQUIRE(isa_name(Isa::kAmx) == std::string("amx"));
 }
+
+TEST_CASE("only amx takes loops of another set") {
+  for (int32_t i = 0; i < kIsaCount; ++i) {
+    const Isa isa = static_cast<Isa>(i);
+    const char* mixes = masked_attn::cpu::isa_mixes(isa);
+    REQUIRE((mixes != nullptr) == (isa == Isa::kAmx));
+    if (mixes != nullptr) REQUIRE(mixes == std::string("avx512"));
+  }
+}
+
+#if MASKED_ATTN_X86_SETS && defined(__linux__)
+// What the kernel itself says of the CPU and of the tiles' place in memory.
+TEST_CASE("amx is there only where Linux tells of its tiles and lets this process use them") {
+  std::ifstream file("/proc/cpuinfo");
+  const std::string text((std::istreambuf_iterator<char>(file)), {});
+  const bool tells = text.find(" amx_tile") != std::string::npos &&
+                     text.find(" amx_bf16") != std::string::npos &&
+                     text.find(" avx512_bf16") != std::string::npos;
+  if (!tells) {
+    REQUIRE_FALSE(isa_supported(Isa::kAmx));
+    masked_attn_test::note_skipped("the permission to use tiles", "this CPU lacks AMX");
+    return;
+  }
+  constexpr long kGetPermission = 0x1022;
+  const bool supported = isa_supported(Isa::kAmx);
+  uint64_t permitted = 0;
+  // A kernel that does not know the question gives no permission.
+  if (syscall(SYS_arch_prctl, kGetPermission, &permitted) != 0) permitted = 0;
+  REQUIRE(supported == ((permitted >> 18 & 1) != 0));
+}
+#endif
 
 TEST_CASE("scalar is always there") {
   REQUIRE(masked_attn::cpu::isa_built(Isa::kScalar));

@@ -10,6 +10,7 @@
 
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/plan.h"
+#include "support/amx_stand_in.h"
 #include "support/catch.h"
 #include "support/emulated_kernels.h"
 #include "support/naive.h"
@@ -26,7 +27,8 @@ void for_each_isa(const Body& body) {
   body(emulated_cuda_kernels(), "cuda, emulated");
 }
 #else
-// Calls body(kernels, name) for each instruction set that this CPU has, and names the others.
+// Calls body(kernels, name) for each instruction set that this CPU has and for the stand-in of
+// `amx`, and names the others.
 template <class Body>
 void for_each_isa(const Body& body) {
   for (int32_t i = 0; i < masked_attn::cpu::kIsaCount; ++i) {
@@ -40,6 +42,10 @@ void for_each_isa(const Body& body) {
       INFO("instruction set " << name);
       body(*masked_attn::cpu::kernels_of(isa), name);
     }
+  }
+  if (amx_stand_in() != nullptr) {
+    INFO("amx, stand-in");
+    body(*amx_stand_in(), "amx, stand-in");
   }
 }
 

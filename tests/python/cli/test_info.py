@@ -26,7 +26,7 @@ def test_info_for_people() -> None:
         assert re.search(rf"^{name} +\S", ran.stdout, re.MULTILINE), name
     assert re.search(rf"^torch +{re.escape(torch.__version__)} \(built for ", ran.stdout, re.M)
     assert re.search(rf"^python +{platform.python_version()}$", ran.stdout, re.MULTILINE)
-    assert re.search(r"^ +(scalar|avx2|avx512|avx512_bf16) used", ran.stdout, re.MULTILINE)
+    assert re.search(r"^ +(scalar|avx2|avx512|avx512_bf16|amx) used", ran.stdout, re.MULTILINE)
     assert re.search(r"^self-check +passed: \d+ comparisons", ran.stdout, re.MULTILINE)
     assert re.search(r"^GPT-2 +(passed: patched, 2 tokens|not tried)", ran.stdout, re.MULTILINE)
 
@@ -37,9 +37,20 @@ def test_info_for_programs() -> None:
     assert ran.status == 0
     assert facts["torch"] == torch.__version__
     assert facts["instruction_set_used"] == facts["instruction_set_forced"] == "scalar"
+    assert facts["instruction_set_mixed"] is None
     assert set(facts["instruction_sets"]) <= set(facts["build"]["instruction_sets"])
     assert facts["self_check"]["passed"] is True
     assert facts["self_check"]["seconds"] < 1
+
+
+def test_info_names_the_set_that_another_takes_loops_from(
+    run_here: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a CPU with AMX: bfloat16 in tiles, the rest as on AVX-512."""
+    monkeypatch.setattr(masked_attn._C, "selected_instruction_set", lambda: "amx")
+    monkeypatch.setattr(masked_attn._C, "mixed_instruction_set", lambda: "avx512")
+    monkeypatch.delenv("MASKED_ATTN_ISA", raising=False)
+    assert re.search(r"^ +amx used, with loops of avx512$", run_here("info").stdout, re.M)
 
 
 def test_68_info_patches_the_embedded_model() -> None:

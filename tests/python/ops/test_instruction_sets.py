@@ -12,7 +12,7 @@ import pytest
 from masked_attn import _C
 
 CHECK = Path(__file__).parents[1] / "support" / "instruction_set_check.py"
-ALL = ("scalar", "avx2", "avx512", "avx512_bf16")
+ALL = ("scalar", "avx2", "avx512", "avx512_bf16", "amx")
 
 
 def run(name: str | None, *command: str) -> subprocess.CompletedProcess[str]:

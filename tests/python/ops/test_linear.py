@@ -271,7 +271,7 @@ for dtypes in DTYPE_PAIRS:
 """
 
 
-@pytest.mark.parametrize("name", ["scalar", "avx2", "avx512", "avx512_bf16"])
+@pytest.mark.parametrize("name", ["scalar", "avx2", "avx512", "avx512_bf16", "amx"])
 def test_every_instruction_set(name: str) -> None:
     if name not in _C.instruction_sets():
         pytest.skip(f"this CPU has {', '.join(_C.instruction_sets())}, not {name}")
