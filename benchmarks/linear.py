@@ -12,7 +12,6 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from masked_attn import linear as masked_linear
 from torch import Tensor
 from torch.nn.functional import linear
 
@@ -22,6 +21,7 @@ from common.report import READING, Report
 from common.timing import Contender
 from common.trial import OURS
 from common.workloads import DTYPES, Sizes
+from masked_attn import linear as masked_linear
 
 Product = Callable[[Tensor], Tensor]
 Weights = list[tuple[Tensor, Tensor]]  # (weight [inputs, outputs], bias) of every product

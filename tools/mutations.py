@@ -17,7 +17,7 @@ ACCURACY_TESTS = (f"{OPS}/test_masked_attention.py", f"{OPS}/test_masked_softmax
 CACHE_TESTS = (f"{OPS}/test_cached_attention.py",)
 LARGE_VALUE_TESTS = (f"{OPS}/test_bad_inputs_large_values.py",)
 PATH_TESTS = (f"{OPS}/test_exactness_paths.py",)
-LINEAR_TESTS = (f"{OPS}/test_linear.py",)
+LINEAR_TESTS = (f"{OPS}/test_linear.py", f"{OPS}/test_linear_exactness.py")
 SIZE_TESTS = (f"{OPS}/test_bad_inputs_sizes.py",)
 INTERFACE_TESTS = (f"{MODELS}/test_attention_interface.py",)
 GENERATE_TESTS = (f"{MODELS}/test_generate.py",)
@@ -27,6 +27,7 @@ PADDING_FREE_TESTS = (
     f"{MODELS}/test_padding_free_generate.py",
 )
 
+WHOLE_GENERATE_TESTS = (f"{MODELS}/test_whole_generate.py",)
 POSITION_TESTS = (f"{MODELS}/test_positions.py",)
 
 # The mask function's registration and the check that it is there.
@@ -143,17 +144,61 @@ SUMS = (
         (f"{OPS}/test_masked_attention.py",),
     ),
     Mutation(
-        "last_row_of_a_weight_dropped",
-        f"{KERNELS}/cpu/linear_rows.h",
-        "for (; n < block.end; ++n) add_rows<1>",
-        "for (; n + 1 < block.end; ++n) add_rows<1>",
+        "last_input_of_a_weight_dropped",
+        f"{KERNELS}/cpu/linear_pack.h",
+        "for (int64_t step = steps.begin; step < steps.end; ++step) {",
+        "for (int64_t step = steps.begin; step + 1 < steps.end; ++step) {",
         LINEAR_TESTS,
     ),
     Mutation(
         "linear_sum_without_its_first_panels",
-        f"{KERNELS}/cpu/linear_columns.h",
-        "panel.first = k == 0;",
-        "panel.first = k == 0 || k > 1000;",
+        f"{KERNELS}/cpu/linear_panels.h",
+        "panel.first = k < cpu::kInputPanel;",
+        "panel.first = true;",
+        LINEAR_TESTS,
+    ),
+    Mutation(
+        # Right within the bound of accuracy, and the same for a row in every batch.
+        "linear_panels_of_another_length",
+        f"{KERNELS}/cpu/plan.h",
+        "constexpr int64_t kInputPanel = 256;",
+        "constexpr int64_t kInputPanel = 128;",
+        LINEAR_TESTS,
+    ),
+    Mutation(
+        "shorter_chains_for_few_rows",
+        f"{KERNELS}/cpu/linear_stream.h",
+        "    for (int64_t k = 0; k < p_.inputs; k += cpu::kInputPanel) {\n"
+        "      add_panel(outputs, {k, min_of(k + cpu::kInputPanel, p_.inputs)}, stride);\n",
+        "    for (int64_t k = 0; k < p_.inputs; k += cpu::kInputPanel / 2) {\n"
+        "      add_panel(outputs, {k, min_of(k + cpu::kInputPanel / 2, p_.inputs)}, stride);\n",
+        LINEAR_TESTS,
+    ),
+    Mutation(
+        "many_rows_add_their_panels_in_another_order",
+        f"{KERNELS}/cpu/linear_panels.h",
+        "    for (int64_t k = 0; k < p_.inputs; k += shape_.inputs) {\n",
+        "    for (int64_t i = 0; i < p_.inputs; i += shape_.inputs) {\n"
+        "      const int64_t panels = ceil_div(p_.inputs, cpu::kInputPanel);\n"
+        "      const int64_t k = shape_.few || i == 0 ? i : panels * cpu::kInputPanel - i;\n",
+        LINEAR_TESTS,
+    ),
+    Mutation(
+        "activation_of_the_tail_by_another_formula",
+        f"{KERNELS}/cpu/linear_finish.h",
+        "    if (multiplier != nullptr) value =",
+        "    if (kActivation == Activation::kSilu && count - n < Vec<T>::kLanes) {\n"
+        "      const Vec<T> sum = Vec<T>::load(totals + n) + Vec<T>::load(bias + n);\n"
+        "      value = sum - sum * sigmoid(Vec<T>::broadcast(T{0}) - sum);\n"
+        "    }\n"
+        "    if (multiplier != nullptr) value =",
+        LINEAR_TESTS,
+    ),
+    Mutation(
+        "multiplier_of_the_first_outputs_for_all",
+        f"{KERNELS}/cpu/linear_finish.h",
+        "m * p.multiplier.row_stride + outputs.begin",
+        "m * p.multiplier.row_stride",
         LINEAR_TESTS,
     ),
     Mutation(
@@ -247,6 +292,27 @@ INTEGRATION = (
         REGISTRATION,
         "",
         INTERFACE_TESTS,
+    ),
+    Mutation(
+        "activation_of_an_mlp_by_torch",
+        f"{PACKAGE}/integrations/fast_mlp.py",
+        "return name if ours and plain else None",
+        "return None",
+        WHOLE_GENERATE_TESTS,
+    ),
+    Mutation(
+        "rows_of_a_static_cache_begin_at_the_first_slot",
+        f"{PACKAGE}/integrations/visibility.py",
+        "if key_mask is not None:\n                return cls(",
+        "if key_mask is None:\n                return cls(",
+        WHOLE_GENERATE_TESTS,
+    ),
+    Mutation(
+        "first_keys_of_a_smaller_cache_are_rounded",
+        f"{PACKAGE}/integrations/gpt2.py",
+        "(key, value) if unrounded else stored",
+        "stored",
+        WHOLE_GENERATE_TESTS,
     ),
     Mutation(
         "patched_forward_ignores_the_mask",

@@ -8,8 +8,17 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-__all__ = ["cached_attention", "expand_mask", "masked_attention", "masked_softmax", "visible"]
+__all__ = [
+    "cached_attention",
+    "expand_mask",
+    "linear",
+    "masked_attention",
+    "masked_softmax",
+    "packed_attention",
+    "visible",
+]
 
 
 def position_visible(
@@ -179,6 +188,27 @@ def cached_attention(
         scale=scale,
     )
     return out
+
+
+def linear(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    transposed: bool = False,
+    activation: str | None = None,
+    multiplier: Tensor | None = None,
+) -> Tensor:
+    """``activation(input @ weight.T + bias) * multiplier``."""
+    matrix = weight if transposed else weight.transpose(0, 1)
+    out = input @ matrix.to(input.dtype)
+    if bias is not None:
+        out = out + bias.to(input.dtype)
+    if activation == "gelu_tanh":
+        out = functional.gelu(out, approximate="tanh")
+    elif activation is not None:
+        out = getattr(functional, activation)(out)
+    return out if multiplier is None else out * multiplier
 
 
 def _softmax_and_logsumexp(

@@ -68,7 +68,10 @@ RULES = (
     Rule("ops/autocast.cpp", (*TORCH, *CPP_LIBRARY, "ops/*.h")),
     # Attention over a cache has the output and the scale of attention.
     Rule("ops/cached_attention.cpp", (*OPERATOR, "ops/masked_attention.h")),
-    Rule("ops/params.*", (*OPERATOR, "kernels/params.h", "ops/masked_attention.h")),
+    Rule(
+        "ops/params.*",
+        (*OPERATOR, "kernels/params.h", "ops/masked_attention.h", "ops/linear.h"),
+    ),
     Rule("ops/cache_memory.cpp", (*OPERATOR, "ops/byte_layout.h")),
     Rule("ops/*", OPERATOR),
     Rule("python/*", ("<pybind11/*>", *CPP_LIBRARY, *DOORS, "build_info.h")),

@@ -12,6 +12,7 @@ from support import oracle
 from support.accuracy import assert_all_zero, assert_same_bits, same_patterns
 from support.cached import make_step
 from support.cases import KEY_MASKS, MASK_SHAPES, Inputs, case_id, key_mask, make_inputs, rotate
+from support.linear import ACTIVATIONS, make_layer
 from support.oracle import Masks
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -111,6 +112,32 @@ def test_packed_attention_by_hand() -> None:
     torch.testing.assert_close(out[:, 0, 0], torch.tensor([1.0, 2.0, 0.0, 15.0, 30.0]))
     counts = torch.tensor([[1.0, 2.0, 0.0, 2.0, 3.0]])
     torch.testing.assert_close(logsumexp, counts.log())
+
+
+@pytest.mark.parametrize("activation", [None, *ACTIVATIONS])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_linear_equals_the_oracle(transposed: bool, activation: str | None) -> None:
+    pair = torch.float64, torch.float64
+    for rest in ({}, {"multiplier": True}, {"bias": False}):
+        layer = make_layer(5, 30, 20, pair, transposed=transposed, activation=activation, **rest)
+        x, matrix, bias, _, multiplier = layer.oracle_arguments()
+        options: dict[str, Any] = {"transposed": transposed, "activation": activation}
+        ours = reference.linear(x, layer.weight, bias, **options, multiplier=multiplier)
+        close(ours, oracle.linear(x, matrix, bias, activation, multiplier))
+
+
+def test_linear_by_hand() -> None:
+    x, weight = torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0], [-5.0, 0.0]])
+    bias, factors = torch.tensor([1.0, 1.0]), torch.tensor([[10.0, 20.0]])
+    sums = torch.tensor([[12.0, -4.0]])
+    torch.testing.assert_close(reference.linear(x, weight, bias), sums)
+    torch.testing.assert_close(reference.linear(x, weight.t(), bias, transposed=True), sums)
+    relu = reference.linear(x, weight, bias, activation="relu", multiplier=factors)
+    torch.testing.assert_close(relu, torch.tensor([[120.0, 0.0]]))
+    silu = reference.linear(x, weight, bias, activation="silu")
+    torch.testing.assert_close(
+        silu, torch.tensor([[12 / (1 + math.exp(-12)), -4 / (1 + math.exp(4))]])
+    )
 
 
 @pytest.mark.parametrize("garbage", [math.nan, math.inf, -math.inf])

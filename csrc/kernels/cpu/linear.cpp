@@ -2,6 +2,7 @@
 // either.
 #include "kernels.h"
 #include "linear_panels.h"
+#include "linear_squares.h"
 #include "linear_stream.h"
 #include "parallel.h"
 #include "policy.h"
@@ -35,7 +36,7 @@ struct TaskGrid {
 // cut, too, where outputs alone do not make enough tasks.
 TaskGrid task_grid(const LinearParams& p, int64_t strip, int64_t element_bytes) {
   constexpr int64_t kTaskBytes = 1 << 20;
-  constexpr int64_t kTasks = 4;  // of one worker
+  constexpr int64_t kTasks = 2;  // of one worker
   const int64_t workers = max_of(p.threads.count, 1);
   const int64_t strips = ceil_div(p.outputs, strip);
   const int64_t bytes = p.inputs * p.outputs * element_bytes;
@@ -47,11 +48,25 @@ TaskGrid task_grid(const LinearParams& p, int64_t strip, int64_t element_bytes) 
   return grid;
 }
 
-template <class Element, class T, class S>
-int32_t run_panels(const LinearParams& p) {
-  const TaskGrid grid = task_grid(p, kStrip<T>, sizeof(S));
+template <class Linear>
+int32_t run_outputs(const LinearParams& p, const TaskGrid& grid) {
   return for_each_task(p.threads, grid.count(), [&](int64_t task, int64_t worker) {
-    [[maybe_unused]] const typename Element::Scope scope;
+    const Linear linear(p, p.workspace.workers + worker * p.workspace.worker_bytes);
+    linear.run(grid.output_part(task));
+  });
+}
+
+template <class Element, class T, class S>
+int32_t run_element(const LinearParams& p) {
+  const TaskGrid grid = task_grid(p, kStrip<T>, sizeof(S));
+  const LinearLoop loop = linear_loop(p);
+  if constexpr (Element::kGroup != kTileInputs) {
+    if (loop == LinearLoop::kSquares) return run_outputs<LinearSquares<Element, T, S>>(p, grid);
+  }
+  if constexpr (Element::kInputs == 1) {
+    if (loop == LinearLoop::kStream) return run_outputs<LinearStream<T, S>>(p, grid);
+  }
+  return for_each_task(p.threads, grid.count(), [&](int64_t task, int64_t worker) {
     const LinearPanels<Element, T, S> linear(
         p, p.workspace.workers + worker * p.workspace.worker_bytes);
     linear.run(grid.row_part(task), grid.output_part(task));
@@ -59,26 +74,16 @@ int32_t run_panels(const LinearParams& p) {
 }
 
 template <class T, class S>
-int32_t run_stream(const LinearParams& p) {
-  const TaskGrid grid = task_grid(p, kStrip<T>, sizeof(S));
-  return for_each_task(p.threads, grid.count(), [&](int64_t task, int64_t worker) {
-    const LinearStream<T, S> linear(p, p.workspace.workers + worker * p.workspace.worker_bytes);
-    linear.run(grid.output_part(task));
-  });
-}
-
-template <class T, class S>
 int32_t run(const LinearParams& p) {
-  const LinearLoop loop = linear_loop(p);
   if constexpr (sizeof(T) == sizeof(float) && sizeof(S) == sizeof(BFloat16)) {
+    const bool both = p.weight.dtype == DType::kBFloat16 && p.input.dtype == DType::kBFloat16;
     if constexpr (kHasTiles) {
-      if (loop == LinearLoop::kTiles) return run_panels<TilePairs, T, BFloat16>(p);
+      if (both) return run_element<TilePairs, T, BFloat16>(p);
     } else if constexpr (kUsesPairs) {
-      if (loop == LinearLoop::kPairs) return run_panels<TwoInputs, T, BFloat16>(p);
+      if (both) return run_element<TwoInputs, T, BFloat16>(p);
     }
   }
-  if (loop == LinearLoop::kStream) return run_stream<T, S>(p);
-  return run_panels<OneInput, T, S>(p);
+  return run_element<OneInput, T, S>(p);
 }
 
 }  // namespace

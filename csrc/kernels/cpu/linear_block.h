@@ -1,5 +1,5 @@
 // The register block of linear: some rows of x against a packed strip of outputs, over one panel of
-// inputs.
+// inputs or a part of it.
 #pragma once
 
 #include "linear_element.h"
@@ -13,9 +13,13 @@ struct StripPanel {
   int64_t input_stride;
   const T* weight;  // [steps, kStrip], packed
   int64_t steps;    // of one input, or of two
-  T* total;         // [rows, total_stride]
-  int64_t total_stride;
-  bool first;  // the first panel starts the totals, the others are added
+  T* chain;         // [rows, sum_stride], where it is kept between parts of a panel
+  T* total;         // [rows, sum_stride]
+  int64_t sum_stride;
+  bool begins;   // the chain, from zero
+  bool ends;     // the chain, and is added to the total
+  bool first;    // the first panel starts the totals, the others are added
+  Range asking;  // steps in which memory is asked for
 };
 
 // Loops over sums are unrolled by force: else GCC gives the sums a place in memory, too, and writes
@@ -27,12 +31,15 @@ inline void strip_block(const StripPanel<T>& p, LinesAhead* lines) {
 #pragma GCC unroll 32
   for (int i = 0; i < kRows; ++i) {
 #pragma GCC unroll 32
-    for (int j = 0; j < kStripVectors; ++j) sums[i][j] = Vec<T>::broadcast(T{0});
+    for (int j = 0; j < kStripVectors; ++j) {
+      sums[i][j] = p.begins ? Vec<T>::broadcast(T{0})
+                            : Vec<T>::load(p.chain + i * p.sum_stride + j * kLanes);
+    }
   }
   LinesAhead ahead = *lines;
   const T* weight = p.weight;
   for (int64_t step = 0; step < p.steps; ++step, weight += kStrip<T>) {
-    ahead.prefetch();
+    if (step >= p.asking.begin && step < p.asking.end) ahead.prefetch();
     Vec<T> right[kStripVectors];
 #pragma GCC unroll 32
     for (int j = 0; j < kStripVectors; ++j) right[j] = Vec<T>::load(weight + j * kLanes);
@@ -46,13 +53,14 @@ inline void strip_block(const StripPanel<T>& p, LinesAhead* lines) {
     }
   }
   *lines = ahead;
-  const bool first = p.first;
+  T* out = p.ends ? p.total : p.chain;
+  const bool adds = p.ends && !p.first;
 #pragma GCC unroll 32
   for (int i = 0; i < kRows; ++i) {
 #pragma GCC unroll 32
     for (int j = 0; j < kStripVectors; ++j) {
-      T* out = p.total + i * p.total_stride + j * kLanes;
-      (first ? sums[i][j] : Vec<T>::load(out) + sums[i][j]).store(out);
+      T* to = out + i * p.sum_stride + j * kLanes;
+      (adds ? Vec<T>::load(to) + sums[i][j] : sums[i][j]).store(to);
     }
   }
 }

@@ -15,7 +15,7 @@ inline namespace MASKED_ATTN_TARGET {
 struct OneInput : OneValue {
   static constexpr int64_t kInputs = 1;
   static constexpr int64_t kGroup = 1;
-  struct Scope {};  // what a task keeps while it works
+  struct Scope {};  // what must live while sums are computed
 };
 
 // Two bfloat16 inputs in a float's place; behind an odd last one stands a zero.
@@ -46,26 +46,29 @@ constexpr int kStripRows = Vec<T>::kBlockVectors == 4 ? 12 : 6;
 template <class T>
 constexpr int64_t kStrip = kStripVectors * Vec<T>::kLanes;
 
-// Memory that is needed soon, asked for one cache line at a time between other work: some rows,
+// Memory that is needed soon, asked for a few cache lines at a time between other work: some rows,
 // which may lie apart. Into the second-level cache: the first can wait for too few lines at once.
 class LinesAhead {
  public:
   LinesAhead() = default;
-  LinesAhead(const void* begin, int64_t row_bytes, int64_t stride_bytes, int64_t rows)
+  LinesAhead(const void* begin, int64_t row_bytes, int64_t stride_bytes, int64_t rows,
+             int64_t at_a_time)
       : row_(static_cast<const char*>(begin)),
         row_bytes_(row_bytes),
         stride_(stride_bytes),
-        rows_(rows) {}
+        rows_(row_bytes > 0 ? rows : 0),
+        at_a_time_(at_a_time) {}
 
   // Inlined by force: GCC drops the call of a function that does nothing but prefetch.
   __attribute__((always_inline)) void prefetch() {
-    if (rows_ <= 0) return;
-    __builtin_prefetch(row_ + offset_, 0, 2);
-    offset_ += 64;
-    if (offset_ < row_bytes_) return;
-    offset_ = 0;
-    row_ += stride_;
-    --rows_;
+    for (int64_t i = 0; i < at_a_time_ && rows_ > 0; ++i) {
+      __builtin_prefetch(row_ + offset_, 0, 2);
+      offset_ += 64;
+      if (offset_ < row_bytes_) continue;
+      offset_ = 0;
+      row_ += stride_;
+      --rows_;
+    }
   }
 
  private:
@@ -73,6 +76,7 @@ class LinesAhead {
   int64_t row_bytes_ = 0;
   int64_t stride_ = 0;
   int64_t rows_ = 0;
+  int64_t at_a_time_ = 1;
   int64_t offset_ = 0;
 };
 

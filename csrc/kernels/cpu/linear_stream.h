@@ -11,8 +11,9 @@
 namespace masked_attn {
 inline namespace MASKED_ATTN_TARGET {
 
-// Rows of the weight that are read side by side.
+// Rows of the weight that are read side by side, and how far ahead each is asked for.
 constexpr int64_t kStreamInputs = 8;
+constexpr int64_t kStreamAhead = 24;
 
 template <class T, class S>
 struct StreamPart {
@@ -22,7 +23,8 @@ struct StreamPart {
   int64_t outputs;  // whole vectors
   T* chains;        // [rows, stride]
   int64_t stride;
-  bool first;  // of a panel: chains begin at zero
+  bool first;     // of a panel: chains begin at zero
+  int64_t ahead;  // elements from a weight to the one that is asked for
 };
 
 // chains += input * weight for kInputs inputs of kRows rows, kVectors vectors from output n on.
@@ -42,7 +44,9 @@ inline void stream_vectors(const StreamPart<T, S>& p, int64_t n) {
   for (int k = 0; k < kInputs; ++k) {
 #pragma GCC unroll 16
     for (int j = 0; j < kVectors; ++j) {
-      const Vec<T> weight = Vec<T>::load(p.weight + k * p.row_stride + n + j * kLanes);
+      const S* from = p.weight + k * p.row_stride + n + j * kLanes;
+      if (j * kLanes * sizeof(S) % 64 == 0) __builtin_prefetch(from + p.ahead, 0, 2);
+      const Vec<T> weight = Vec<T>::load(from);
 #pragma GCC unroll 16
       for (int i = 0; i < kRows; ++i) {
         const Vec<T> value = Vec<T>::broadcast(p.input[i * cpu::kInputPanel + k]);
@@ -129,6 +133,7 @@ class LinearStream {
     part.chains = chains_;
     part.stride = stride;
     part.first = k == inputs.begin;
+    part.ahead = kStreamAhead * p_.weight.row_stride;
     add_rows<kInputs>(part, p_.rows);
     if (whole == length(outputs)) return;
     for (int64_t i = 0; i < kInputs; ++i) {

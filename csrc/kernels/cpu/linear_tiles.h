@@ -21,8 +21,9 @@ inline int64_t rows_of_block(int64_t rows) {
 static_assert(cpu::kPackedRows % (2 * kTileRows) == 0, "tiles read whole blocks of packed rows");
 static_assert(cpu::kInputPanel % kTileInputs == 0 && kStrip<float> == 2 * kTileColumns);
 
-// Lines that are asked for with 32 inputs: as many as a strip of them has in the weight.
-constexpr int kLinesOfGroup = 2 * kTileColumns;
+inline void ask_at(const StripPanel<float>& p, int64_t step, LinesAhead* lines) {
+  if (step >= p.asking.begin && step < p.asking.end) lines->prefetch();
+}
 
 // Tiles 0 to 3 are sums (two per 16 rows), 4 and 5 rows of x, 6 and 7 the strip.
 template <int kRowTiles>
@@ -46,7 +47,7 @@ inline void multiply_tiles(const StripPanel<float>& p, Tiles* tiles, LinesAhead*
       tiles->multiply_add<2, 5, 6>();
       tiles->multiply_add<3, 5, 7>();
     }
-    for (int i = 0; i < kLinesOfGroup; ++i) ahead.prefetch();
+    for (int64_t i = step; i < step + kTileInputs / 2; ++i) ask_at(p, i, &ahead);
   }
   *lines = ahead;
 }
@@ -68,7 +69,7 @@ inline void tile_block(const StripPanel<float>& p, int64_t rows, LinesAhead* lin
   Tiles tiles;
   multiply_tiles<kRowTiles>(p, &tiles, lines);
   if (p.first && rows == kRowTiles * kTileRows) {
-    store_tiles<kRowTiles>(tiles, p.total, p.total_stride);
+    store_tiles<kRowTiles>(tiles, p.total, p.sum_stride);
     return;
   }
   alignas(64) float sums[kRowTiles * kTileRows * kStride];
@@ -76,7 +77,7 @@ inline void tile_block(const StripPanel<float>& p, int64_t rows, LinesAhead* lin
   for (int64_t i = 0; i < rows; ++i) {
     for (int64_t j = 0; j < kStride; j += Vec<float>::kLanes) {
       const Vec<float> sum = Vec<float>::load(sums + i * kStride + j);
-      float* out = p.total + i * p.total_stride + j;
+      float* out = p.total + i * p.sum_stride + j;
       (p.first ? sum : Vec<float>::load(out) + sum).store(out);
     }
   }
@@ -112,8 +113,7 @@ inline void add_group(const StripPanel<float>& p, const SplitRows<kRows>& rows, 
   }
   const float* weight = p.weight + group * kStrip<float>;
   for (int64_t step = group; step < group + kTileInputs / 2; ++step, weight += kStrip<float>) {
-    lines->prefetch();
-    lines->prefetch();
+    ask_at(p, step, lines);
 #pragma GCC unroll 32
     for (int j = 0; j < kStripVectors; ++j) {
       const Vec<float> pairs = Vec<float>::load(weight + j * Vec<float>::kLanes);
@@ -152,7 +152,7 @@ inline void vector_block(const StripPanel<float>& p, LinesAhead* lines) {
   for (int i = 0; i < kRows; ++i) {
 #pragma GCC unroll 32
     for (int j = 0; j < kStripVectors; ++j) {
-      float* out = p.total + i * p.total_stride + j * Vec<float>::kLanes;
+      float* out = p.total + i * p.sum_stride + j * Vec<float>::kLanes;
       (p.first ? totals[i][j] : Vec<float>::load(out) + totals[i][j]).store(out);
     }
   }
@@ -167,7 +167,7 @@ inline void vector_rows(const StripPanel<float>& p, int64_t rows, LinesAhead* li
   }
 }
 
-// At most 32 rows against one strip, inside a TileScope.
+// At most 32 rows against one strip, over a whole panel, inside a TileScope.
 inline void multiply_in_tiles(const StripPanel<float>& p, int64_t rows, LinesAhead* lines) {
   if (rows <= kVectorRows) return vector_rows(p, rows, lines);
   if (rows <= kTileRows) return tile_block<1>(p, rows, lines);

@@ -188,12 +188,15 @@ WorkspaceSize softmax_workspace(const SoftmaxParams& params) {
 }
 
 WorkspaceSize linear_workspace(const LinearParams& params) {
-  const int64_t bytes = compute_bytes(params.input.dtype);
   const int64_t rows = min_of(params.rows, kLinearRows);
-  const int64_t panels = kLinearOutputs * (rows + kInputPanel + 1)  // totals, weight, bias
-                         + kPackedRows * kInputPanel;
-  const int64_t stream = kStreamOutputs * (2 * kStreamRows + 1)  // totals, chains, bias
-                         + kStreamRows * kInputPanel + 8 * 16;   // input, edge
+  const int64_t few = rows <= kFewRows ? rows : 0;
+  const int64_t input = max_of(kPackedRows, few * ceil_div(params.inputs, kInputPanel));
+  const int64_t panels = kLinearOutputs * (rows + few + kInputPanel + 1)  // totals, chains, weight
+                         + input * kInputPanel;                           // and bias
+  const int64_t stream = kStreamOutputs * (2 * kStreamRows + 1)           // totals, chains, bias
+                         + kStreamRows * kInputPanel + 8 * 16;            // input, edge
+  // Squares need less than panels: an input and the totals of a vector.
+  const int64_t bytes = compute_bytes(params.input.dtype);
   return {0, aligned(max_of(panels, stream) * bytes) + 8 * kAlignment};
 }
 

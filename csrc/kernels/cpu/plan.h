@@ -48,13 +48,16 @@ MASKED_ATTN_KERNELS_API WorkspaceSize softmax_workspace(const SoftmaxParams& par
 
 // linear adds up panels of this many inputs: part of the definition of its sums.
 constexpr int64_t kInputPanel = 256;
-// Rows and outputs whose totals a worker keeps, outputs of a packed panel of the weight, and rows
-// of x that are packed at a time.
+// Rows and outputs whose totals a worker keeps, and rows of x that are packed at a time.
 constexpr int64_t kLinearRows = 768;
 constexpr int64_t kLinearOutputs = 384;
 constexpr int64_t kPackedRows = 96;
-// Rows that the loop without packing takes at most, and outputs at a time.
+// So few rows are packed once for all outputs, and their sums kept within a panel, too.
+constexpr int64_t kFewRows = 64;
+// Rows that the loops without packing take at most, of a weight [K, N] and [N, K].
 constexpr int64_t kStreamRows = 4;
+constexpr int64_t kSquareRows = 8;
+// Outputs that are streamed at a time.
 constexpr int64_t kStreamOutputs = 1024;
 MASKED_ATTN_KERNELS_API WorkspaceSize linear_workspace(const LinearParams& params);
 

@@ -17,19 +17,39 @@ constexpr bool kUsesPairs = kHasPairs && !kHasTiles;
 constexpr int kVectorRows = 4;
 
 enum class LinearLoop : int32_t {
-  kStream,  // very few rows, a weight [K, N] in place (linear_stream.h)
-  kPanels,  // packed on the way (linear_panels.h)
-  kPairs,   // the same with pairs of bfloat16: other sums, so all of a dtype take it or none
-  kTiles,   // the same in tiles (linear_tiles.h), likewise
+  kStream,   // very few rows, a weight [K, N] in place (linear_stream.h)
+  kSquares,  // very few rows, a weight [N, K] in place (linear_squares.h)
+  kPanels,   // packed on the way (linear_panels.h)
+  kTiles,    // the same in tiles (linear_tiles.h): sums of their own, so for any number of rows
 };
 
 inline LinearLoop linear_loop(const LinearParams& p) {
-  if (p.input.dtype == DType::kBFloat16 && p.weight.dtype == DType::kBFloat16) {
-    if (kHasTiles) return LinearLoop::kTiles;
-    if (kUsesPairs) return LinearLoop::kPairs;
+  const bool bfloat16 = p.input.dtype == DType::kBFloat16 && p.weight.dtype == DType::kBFloat16;
+  if (kHasTiles && bfloat16) return LinearLoop::kTiles;
+  const int64_t most = p.transposed ? cpu::kStreamRows : cpu::kSquareRows;
+  if (p.rows > most || p.inputs == 0) return LinearLoop::kPanels;
+  return p.transposed ? LinearLoop::kStream : LinearLoop::kSquares;
+}
+
+// What is packed of a weight at a time. Part of no definition.
+struct PanelShape {
+  bool few;         // rows are packed once, and chains may end behind a panel's parts
+  int64_t inputs;   // divides a panel
+  int64_t outputs;  // whole strips
+  int64_t ahead;    // inputs from the part in use to the one that is asked for
+};
+
+inline PanelShape panel_shape(const LinearParams& p, int64_t strip, int64_t element_bytes) {
+  constexpr int64_t kPanel = cpu::kInputPanel;
+  // Tiles read whole blocks of packed rows, so rows lie where there is room for them.
+  if (p.rows > cpu::kFewRows || linear_loop(p) == LinearLoop::kTiles) {
+    return {false, kPanel, cpu::kLinearOutputs, kPanel};
   }
-  const bool few = p.rows <= cpu::kStreamRows && p.inputs > 0;
-  return p.transposed && few ? LinearLoop::kStream : LinearLoop::kPanels;
+  if (!p.transposed) return {true, kPanel, strip, kPanel};
+  // Two cache lines of each row of a [K, N] weight, which the memory delivers together. A part
+  // stays in the first-level cache; rows 12 KB apart that are asked for too early push each other
+  // out of the second.
+  return {true, 64, max_of(128 / element_bytes, strip), 192};
 }
 
 }  // namespace MASKED_ATTN_TARGET

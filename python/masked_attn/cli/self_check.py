@@ -96,6 +96,9 @@ def _cases(dtype: torch.dtype) -> Iterator[Case]:
         )
     yield _packed_case(random(90, HEADS, HEAD_DIM), key[0], value[1])
     yield _cache_case(random(BATCH, HEADS, 1, HEAD_DIM), key, value, mask)
+    x, weight = random(50, KEYS), random(HEAD_DIM + 1, KEYS)
+    for transposed in (False, True):
+        yield _linear_case(x, weight.t() if transposed else weight, transposed=transposed)
 
 
 def _packed_case(query: Tensor, key: Tensor, value: Tensor) -> Case:
@@ -132,6 +135,24 @@ def _cache_case(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Case
         "cached_attention",
         lambda: run(functional.cached_attention, False),
         lambda: run(reference.cached_attention, True),
+    )
+
+
+def _linear_case(x: Tensor, weight: Tensor, *, transposed: bool) -> Case:
+    """All the rows at once and the first alone, with all that may follow the sum."""
+    weight = (weight * KEYS**-0.5).contiguous()
+    bias, gate = x[0, : HEAD_DIM + 1], x[:, : HEAD_DIM + 1]
+
+    def run(linear: Callable[..., Tensor], dtype: torch.dtype) -> list[Tensor]:
+        tensors = [tensor.to(dtype) for tensor in (x, weight, bias, gate)]
+        options: dict[str, Any] = {"transposed": transposed, "activation": "gelu"}
+        batch = linear(*tensors[:3], **options, multiplier=tensors[3])
+        return [batch, linear(tensors[0][:1], *tensors[1:3], **options)]
+
+    return (
+        f"linear, weight {list(weight.shape)}",
+        lambda: run(functional.linear, x.dtype),
+        lambda: run(reference.linear, torch.float64),
     )
 
 

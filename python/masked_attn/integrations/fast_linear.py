@@ -18,7 +18,7 @@ from .finding import generators_inside
 from .instance_forward import ForwardOverride, put_on, runs_own_forward, take_off
 from .visibility import wants_grad
 
-__all__ = ["FastForward", "fuse_linears", "restore_head", "restore_linears"]
+__all__ = ["FastForward", "fuse_linears", "restore_head", "restore_linears", "takes"]
 
 DTYPES = frozenset({torch.float32, torch.bfloat16, torch.float16, torch.float64})
 PLAIN = frozenset({Tensor, nn.Parameter})
@@ -29,7 +29,7 @@ class FastForward(ForwardOverride[Any]):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
         layer = self.model
-        if len(args) == 1 and not kwargs and _takes(args[0], layer.weight, layer.bias):
+        if len(args) == 1 and not kwargs and takes(args[0], layer.weight, layer.bias):
             transposed = isinstance(layer, Conv1D)
             return linear(args[0], layer.weight, layer.bias, transposed=transposed)
         out: Tensor = self.beneath("forward")(*args, **kwargs)
@@ -83,8 +83,8 @@ def _is_plain(layer: nn.Module) -> bool:
     return known and runs_own_forward(layer)
 
 
-def _takes(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
-    """Whether our ``linear`` takes this call."""
+def takes(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    """Whether our ``linear`` computes this product, and not torch's."""
     if wants_grad(x, weight, bias):
         return False
     # A subclass, as torchao's quantised weights, has products of its own.

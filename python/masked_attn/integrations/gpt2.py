@@ -89,9 +89,10 @@ class MaskedGPT2Attention(GPT2Attention):
         plain = not plan.textbook and not grad and not drops
         # cached_attention is always causal; one query sees every key either way.
         causal = seen.causal or query.shape[2] == 1
+        unrounded = _rounds_first_keys(cache, self.layer_idx, key)
         in_place = (
             self._in_place(query, key, value, cache, seen, plan.static)
-            if plain and causal
+            if plain and causal and not unrounded
             else None
         )
         if in_place is not None:
@@ -102,7 +103,8 @@ class MaskedGPT2Attention(GPT2Attention):
             layer = static_layer(cache, self.layer_idx, key, value)
             seen = seen.from_position(layer.cumulative_length, query.shape[2])
         if cache is not None:
-            key, value = cache.update(key, value, self.layer_idx)
+            stored = cache.update(key, value, self.layer_idx)
+            key, value = (key, value) if unrounded else stored
         key, value = key[:, :, : seen.keys], value[:, :, : seen.keys]
         path, out, weights = self._over(query, key, value, seen, plan, grad=grad)
         plan.paths[self.layer_idx] = path
@@ -234,6 +236,17 @@ def _stores(dtype: torch.dtype, query: Tensor) -> bool:
     """Whether ``cached_attention`` takes caches of ``dtype`` beside this query."""
     smaller = query.dtype == torch.float32 and dtype in (torch.float16, torch.bfloat16)
     return smaller or dtype == query.dtype
+
+
+def _rounds_first_keys(cache: Cache | None, layer_idx: int, key: Tensor) -> bool:
+    """Whether these are the first keys of a ``KVCache`` of another dtype.
+
+    Attention then takes them unrounded, as it does for a prompt without its pads.
+    """
+    if not isinstance(cache, KVCache):
+        return False
+    buffer = cache.layer(layer_idx).buffer
+    return buffer.length == 0 and buffer.storage_dtype(key.dtype) != key.dtype
 
 
 def _cache_wants_grad(cache: Cache | None, layer_idx: int) -> bool:

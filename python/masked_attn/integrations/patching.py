@@ -1,9 +1,9 @@
 """``patch`` and ``unpatch``: GPT-2 on the operators, one instance at a time.
 
 Attributes of instances change: the attention modules of every block, ``forward`` of the
-``GPT2Model``, of activations and of linear layers, and ``_prepare_cache_for_generation`` of a model
-that generates. Classes and configs stay as they are, so copies, pickles and checkpoints work and
-other models notice nothing.
+``GPT2Model``, of MLPs, activations and linear layers, and ``_prepare_cache_for_generation`` of a
+model that generates. Classes and configs stay as they are, so copies, pickles and checkpoints work
+and other models notice nothing.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import torch
 from transformers import PreTrainedModel
 from transformers.models.gpt2.modeling_gpt2 import GPT2Attention, GPT2Model
 
-from .. import _library
 from .activation import fuse_activations, restore_activations
 from .fast_linear import fuse_linears, restore_head, restore_linears
+from .fast_mlp import fuse_mlps, restore_mlps
 from .finding import generators_inside, gpt2_inside
 from .forward import CLASSES, PatchedForward, patch_of, require_our_layers
 from .generation import PREPARE, PatchedCachePreparation
@@ -61,9 +61,10 @@ def patch(
             teaching and comparison.
         padding_free: run prompts without the pads that nobody reads. Hidden states and logits at
             those are then those of zeros.
-        fuse_activation: compute ``gelu_new`` in one pass.
-        fast_linear: on a CPU, linear layers with up to 32 rows (a token step) read their weights at
-            the speed of memory, where no gradient is needed.
+        fuse_activation: the activation of an MLP inside its first layer, where ``fast_linear`` runs
+            that; else ``gelu_new`` in one pass.
+        fast_linear: on a CPU, linear layers run on ``linear`` where no gradient is needed. With
+            ``fuse_activation`` a row then has the same bits in every batch.
         positions_from_mask: where the caller gives a mask and no ``position_ids``, real tokens
             count real tokens, as in ``generate``. False counts pads too, as stock code does; a row
             that is padded on the left then depends on its padding.
@@ -130,6 +131,7 @@ def unpatch(model: Model) -> Model:
         for block, originals in forward.originals:
             for name, original in originals.items():
                 _put_back(block, name, original)
+        restore_mlps(transformer)
         restore_activations(transformer)
         restore_forward(transformer, forward.previous)
     restore_linears(model)
@@ -184,9 +186,9 @@ def paths(model: torch.nn.Module) -> dict[int, str]:
 def _apply(levels: Levels, model: torch.nn.Module, forward: PatchedForward) -> None:
     forward.levels = levels
     (fuse_activations if levels.fuse_activation else restore_activations)(forward.model)
-    # Without vector instructions torch's own products are the faster ones.
-    fast = levels.fast_linear and _library.load().selected_instruction_set() != "scalar"
-    (fuse_linears if fast else restore_linears)(model)
+    (fuse_linears if levels.fast_linear else restore_linears)(model)
+    both = levels.fast_linear and levels.fuse_activation
+    (fuse_mlps if both else restore_mlps)(forward.model)
 
 
 def _replace_attention(transformer: GPT2Model, levels: Levels) -> PatchedForward:

@@ -199,7 +199,7 @@ def _visibility(model: GPT2Model, arguments: dict[str, Any], static: bool) -> Vi
     if mask.ndim == 4:
         usable = mask.dtype == torch.bool or mask.is_floating_point()
         if usable and mask.shape[3] == slots:
-            return Visibility.of_4d(mask, batch, slots)
+            return Visibility.of_4d(mask, batch, slots, seen)
         raise LeftToStock(f"a 4-D mask {list(mask.shape)} of {mask.dtype}, for {slots} keys")
     device = _inputs(arguments).device
     return Visibility(keys=keys, key_mask=_key_mask(mask, batch, keys, static, device), causal=True)

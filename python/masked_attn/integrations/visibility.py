@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.jit import is_tracing  # type: ignore[attr-defined]
 
 from ..functional import expand_mask, masked_softmax
 from ..reference import visible
@@ -35,11 +36,26 @@ class Visibility:
     window: int | None = None
 
     @classmethod
-    def of_4d(cls, mask: Tensor, batch: int, keys: int) -> Visibility:
-        """A ``[batch, heads, queries, keys]`` mask says all that is visible, causality included."""
+    def of_4d(cls, mask: Tensor, batch: int, keys: int, filled: int | None = None) -> Visibility:
+        """A ``[batch, heads, queries, keys]`` mask says all that is visible, causality included.
+
+        Where it says no more than a key mask and causality could, these stand for it: the operators
+        then know where a row begins, and its bits do not depend on its padding.
+
+        Args:
+            mask: bool, True = may be seen, or float, added to the scores.
+            batch: rows of the input.
+            keys: as in the result.
+            filled: keys before the first of the queries; None leaves the mask as it is.
+        """
         same_for_all = mask.shape[1] == 1 and (mask.shape[2] == 1 or mask.stride(2) == 0)
         if mask.dtype == torch.bool and same_for_all and mask.shape[0] == batch:
             return cls(keys=keys, key_mask=mask[:, 0, 0, :])
+        same_heads = mask.shape[:2] == (batch, 1)
+        if filled is not None and same_heads and on_host(mask) and not is_tracing():
+            key_mask = _key_mask_of(mask[:, 0], filled)
+            if key_mask is not None:
+                return cls(keys=keys, key_mask=key_mask, causal=True)
         return cls(keys=keys, attn_mask=mask)
 
     def from_position(self, position: Tensor, queries: int) -> Visibility:
@@ -154,6 +170,21 @@ def textbook_attention(
 def _is_masked(mask: Tensor) -> Tensor:
     """Where an additive mask says "not seen": the rule of the operators."""
     return mask <= 0.5 * torch.finfo(mask.dtype).min
+
+
+def _key_mask_of(mask: Tensor, filled: int) -> Tensor | None:
+    """The bool ``[batch, keys]`` that with causality means ``mask`` ``[batch, queries, keys]``."""
+    seen = mask if mask.dtype == torch.bool else mask == 0
+    slots = torch.arange(mask.shape[2])
+    causal = slots <= slots[: mask.shape[1], None] + filled
+    key_mask = seen[:, -1]
+    try:
+        if not torch.equal(seen, key_mask[:, None] & causal):
+            return None
+        adds_nothing = mask.dtype == torch.bool or bool((seen | _is_masked(mask)).all())
+    except RuntimeError:  # torch.func.vmap, FakeTensorMode and make_fx refuse to tell a value
+        return None
+    return key_mask if adds_nothing else None
 
 
 def _softmax_with_gradient(scores: Tensor, mask: Tensor) -> Tensor:

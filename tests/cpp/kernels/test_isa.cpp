@@ -103,6 +103,7 @@ TEST_CASE("a supported set has every kernel, another has none") {
     REQUIRE(kernels->masked_softmax != nullptr);
     REQUIRE(kernels->expand_mask != nullptr);
     REQUIRE(kernels->append_cache != nullptr);
+    REQUIRE(kernels->linear != nullptr);
   }
 }
 

@@ -10,6 +10,7 @@
 
 #include "ops/cached_attention.h"
 #include "ops/expand_mask.h"
+#include "ops/linear.h"
 #include "ops/masked_attention.h"
 #include "ops/masked_softmax.h"
 #include "ops/packed_attention.h"
@@ -161,6 +162,37 @@ TEST_CASE("packed_attention has the bits of each sequence alone") {
         std::string::npos);
 }
 
+TEST_CASE("linear equals torch's own, and a row has the bits of the row alone") {
+  at::manual_seed(5);
+  const at::Tensor x = random({3, 40, 300});
+  const at::Tensor weight = random({70, 300}) * 0.06;
+  const at::Tensor bias = random({70});
+  const at::Tensor factors = random({3, 40, 70});
+  const at::Tensor expected =
+      at::gelu(at::linear(x.to(at::kDouble), weight.to(at::kDouble), bias.to(at::kDouble)),
+               "tanh") *
+      factors;
+  masked_attn::LinearOptions options{.activation = "gelu_tanh", .multiplier = factors};
+  const at::Tensor out = masked_attn::linear(x, weight, bias, options);
+  REQUIRE(out.sizes() == at::IntArrayRef({3, 40, 70}));
+  CHECK(distance(out, expected) < 1e-5);
+  options.multiplier = factors[1][7];
+  CHECK(masked_attn::linear(x[1][7], weight, bias, options).equal(out[1][7]));
+
+  SECTION("the other layout of the weight is another order of memory, not another answer") {
+    const at::Tensor turned = weight.t().contiguous();
+    const at::Tensor plain = masked_attn::linear(x, turned, std::nullopt, {.transposed = true});
+    CHECK(distance(plain, at::linear(x.to(at::kDouble), weight.to(at::kDouble))) < 1e-5);
+  }
+  SECTION("the defaults are a plain product") {
+    CHECK(distance(masked_attn::linear(x, weight), at::linear(x, weight)) < 1e-5);
+  }
+  SECTION("errors name what is wrong") {
+    CHECK(message_of([&] { masked_attn::linear(x, weight, bias, {.activation = "tanh"}); }) ==
+          "linear: activation must be gelu_tanh, gelu, silu, relu or None, got tanh");
+  }
+}
+
 TEST_CASE("meta tensors get shapes and checks") {
   const at::Tensor query = at::empty({2, 4, 5, 16}, at::device(at::kMeta));
   const at::Tensor key = at::empty({2, 2, 9, 16}, at::device(at::kMeta));
@@ -177,7 +209,7 @@ TEST_CASE("meta tensors get shapes and checks") {
 TEST_CASE("every operator is registered where it should be") {
   for (const char* name :
        {"expand_mask", "masked_softmax", "masked_attention", "_masked_attention_forward",
-        "packed_attention", "_packed_attention_forward", "cached_attention"}) {
+        "packed_attention", "_packed_attention_forward", "cached_attention", "linear"}) {
     const auto op = c10::Dispatcher::singleton().findSchemaOrThrow(
         (std::string("masked_attn::") + name).c_str(), "");
     INFO(name);

@@ -121,18 +121,23 @@ def test_68_info_of_a_patch_that_does_nothing_good_fails(
     assert re.search(rf"^GPT-2 +FAILED: {line[wrong]}", ran.stdout, re.M)
 
 
+@pytest.mark.parametrize("name", ["masked_softmax", "linear"])
 def test_a_wrong_operator_fails_the_check(
-    run_here: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+    name: str, run_here: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The key mask is dropped, as a build might that was given another meaning of it."""
-    right = functional.masked_softmax
-    monkeypatch.setattr(
-        functional, "masked_softmax", lambda scores, *, key_mask, **rest: right(scores, **rest)
-    )
+    """An argument is dropped, as a build might that was given another meaning of it."""
+    right = getattr(functional, name)
+    dropped = {"masked_softmax": "key_mask", "linear": "activation"}[name]
+
+    def wrong(*args: Any, **options: Any) -> Any:
+        del options[dropped]
+        return right(*args, **options)
+
+    monkeypatch.setattr(functional, name, wrong)
     ran = run_here("info")
     assert ran.status == 1
-    assert "4 FAILED" in ran.stdout
-    assert re.search(r"^masked_softmax, torch.float32: \d+ of \d+ values", ran.stdout, re.M)
+    assert f"{4 if name == 'masked_softmax' else 8} FAILED" in ran.stdout
+    assert re.search(rf"^{name}.*, torch.float32: \d+ of \d+ values", ran.stdout, re.M)
 
 
 def test_an_operator_that_raises_or_gives_nan_fails_the_check(

@@ -12,7 +12,6 @@ from torch import nn
 
 pytest.importorskip("transformers")
 
-from masked_attn.linear import MAX_ROWS
 from transformers.pytorch_utils import Conv1D
 
 from masked_attn.integrations.fast_linear import FastForward
@@ -51,12 +50,12 @@ def run(layer, x):
 @KINDS
 @DTYPES
 @torch.no_grad()
-def test_every_number_of_rows(kind, dtype):
+def test_any_number_of_rows(kind, dtype):
     stock, fast = pair(kind, dtype)
-    for rows in range(41):
+    for rows in (*range(41), 100, 333):
         x = torch.randn(rows, 1, INPUTS).to(dtype)
         calls, found = run(fast, x)
-        assert calls == (rows <= MAX_ROWS), rows
+        assert calls == 1, rows
         expected = stock(x)
         assert found.dtype == dtype and found.shape == expected.shape
         step = torch.finfo(dtype).eps
@@ -68,9 +67,9 @@ def test_every_number_of_rows(kind, dtype):
 @torch.no_grad()
 def test_a_row_has_the_same_bits_in_every_batch(kind, dtype):
     _, fast = pair(kind, dtype)
-    x = torch.randn(MAX_ROWS, INPUTS).to(dtype)
+    x = torch.randn(200, INPUTS).to(dtype)
     expected = fast(x)
-    for rows in range(1, MAX_ROWS):
+    for rows in (*range(1, 34), 63, 64, 65, 130):
         assert_same_bits(fast(x[-rows:]), expected[-rows:])
         assert_same_bits(fast(x[None, :rows]), expected[None, :rows])
 
@@ -174,11 +173,9 @@ def test_autocast_gives_the_dtype_of_stock(kind):
         torch.testing.assert_close(found, expected, atol=0.1, rtol=0.02)
 
 
-@pytest.mark.parametrize(
-    ("dynamic", "graphs"), [(False, ["ours", "ours", "stock"]), (True, ["stock"])]
-)
+@pytest.mark.parametrize(("dynamic", "graphs"), [(False, 3), (True, 1)])
 @torch.no_grad()
-def test_a_compiled_layer_runs_the_operator_where_it_knows_the_number_of_rows(dynamic, graphs):
+def test_a_compiled_layer_runs_the_operator(dynamic, graphs):
     stock, fast = pair("conv1d")
     seen = []
 
@@ -191,7 +188,7 @@ def test_a_compiled_layer_runs_the_operator_where_it_knows_the_number_of_rows(dy
     for rows in (2, 3, 40):
         x = torch.randn(rows, 1, INPUTS)
         torch.testing.assert_close(compiled(x), stock(x))
-    assert seen == graphs
+    assert seen == ["ours"] * graphs
 
 
 @pytest.mark.parametrize("dynamic", [False, True])

@@ -85,7 +85,29 @@ def test_four_dimensional_masks_say_all(mask, cache, kind, fused):
     model = patch(gpt2(), fused=fused)
     given = seen if kind == "bool" else additive
     assert_equal(logits(model, cache, input_ids=IDS, attention_mask=given), expected)
-    assert set(paths(model).values()) == {"masked_attention" if fused else "textbook"}
+    # What a key mask and causality can say is said by them, to the operator that writes the cache.
+    in_place = mask == "causal" and cache == "kv-cache"
+    path = "cached_attention" if in_place else "masked_attention"
+    assert set(paths(model).values()) == {path if fused else "textbook"}
+
+
+@pytest.mark.parametrize("side", ["left", "right", "holes"])
+@pytest.mark.parametrize("kind", ["bool", "float"])
+@pytest.mark.parametrize("filled", [0, 4])
+@torch.no_grad()
+def test_a_dense_mask_that_says_no_more_than_a_key_mask_has_its_bits(filled, kind, side):
+    mask = {"left": LEFT, "right": RIGHT, "holes": HOLES}[side].bool()
+    model, results = patch(gpt2()), []
+    causal = torch.ones(7, 7, dtype=torch.bool).tril()
+    seen = (mask[:, None, None] & causal)[:, :, filled:]
+    dense = torch.zeros(seen.shape).masked_fill(~seen, torch.finfo(torch.float32).min)
+    for given in (mask, seen if kind == "bool" else dense):
+        cache = KVCache()
+        if filled:
+            model(IDS[:, :filled], attention_mask=mask[:, :filled], past_key_values=cache)
+        inputs = {"position_ids": positions_of(mask)[:, filled:], "past_key_values": cache}
+        results.append(model(IDS[:, filled:], attention_mask=given, **inputs).logits)
+    assert torch.equal(*results)
 
 
 @pytest.mark.parametrize("cache", ["kv-cache", "dynamic", "static"])

@@ -23,7 +23,13 @@ from transformers import (
     GPT2Config,
     StaticCache,
 )
-from transformers.activations import NewGELUActivation
+from transformers.activations import (
+    ACT2FN,
+    GELUActivation,
+    GELUTanh,
+    NewGELUActivation,
+    SiLUActivation,
+)
 from transformers.cache_utils import Cache, DynamicLayer, StaticLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import (
@@ -33,7 +39,8 @@ from transformers.masking_utils import (
     create_causal_mask,
     sdpa_mask,
 )
-from transformers.models.gpt2.modeling_gpt2 import GPT2Attention, GPT2Block, GPT2Model
+from transformers.models.gpt2.modeling_gpt2 import GPT2MLP, GPT2Attention, GPT2Block, GPT2Model
+from transformers.pytorch_utils import Conv1D
 from transformers.utils.output_capturing import _active_collector
 
 pytestmark = pytest.mark.integration
@@ -208,6 +215,23 @@ def test_the_activation_of_a_block():
     x = torch.linspace(-4, 4, 9, dtype=torch.float64)
     expected = torch.nn.functional.gelu(x, approximate="tanh")
     torch.testing.assert_close(act(x), expected, atol=1e-14, rtol=1e-14)
+
+
+@guard
+def test_the_mlp_of_a_block():
+    mlp = gpt2(resid_pdrop=0.0).transformer.h[0].mlp
+    assert type(mlp) is GPT2MLP and set(mlp._modules) == {"c_fc", "act", "c_proj", "dropout"}
+    assert type(mlp.c_fc) is type(mlp.c_proj) is Conv1D
+    x = torch.linspace(-4, 4, 64).view(2, 32)
+    assert torch.equal(mlp(x), mlp.dropout(mlp.c_proj(mlp.act(mlp.c_fc(x)))))
+    names = inspect.signature(GPT2MLP.forward).parameters
+    assert list(names) == ["self", "hidden_states"]
+    for name, plain in (("gelu_pytorch_tanh", GELUTanh), ("gelu", GELUActivation)):
+        assert type(ACT2FN[name]) is plain
+    approximate = torch.nn.functional.gelu(x.double(), approximate="tanh")
+    torch.testing.assert_close(GELUTanh()(x.double()), approximate)
+    torch.testing.assert_close(GELUActivation()(x), torch.nn.functional.gelu(x))
+    torch.testing.assert_close(SiLUActivation()(x), torch.nn.functional.silu(x))
 
 
 @guard

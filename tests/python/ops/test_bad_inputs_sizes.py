@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from masked_attn.linear import linear
 from support import oracle
 from support.accuracy import assert_attention_accurate, assert_same_bits
 from support.cached import Step, make_step
@@ -18,7 +17,7 @@ from support.errors import says
 from support.oracle import Masks
 from torch import Tensor
 
-from masked_attn import expand_mask, masked_attention, masked_softmax
+from masked_attn import expand_mask, linear, masked_attention, masked_softmax
 
 EMPTY = (
     {"batch": 0},
@@ -146,11 +145,22 @@ def test_22_scores_and_masks_beyond_2_31_elements(device: torch.device) -> None:
 
 @pytest.mark.parametrize("transposed", [False, True])
 def test_22_weights_beyond_2_31_elements(transposed: bool, device: torch.device) -> None:
-    x = torch.randn(3, 130).to(device, torch.float16)
     weight = torch.randn(130, 130).to(device, torch.float16)
     large = far_apart(weight[None, None])[0, 0]
-    expected = linear(x, weight, transposed=transposed)
-    assert_same_bits(linear(x, large, transposed=transposed), expected)
+    for rows in (3, 140):
+        x = torch.randn(rows, 130).to(device, torch.float16)
+        expected = linear(x, weight, transposed=transposed)
+        assert_same_bits(linear(x, large, transposed=transposed), expected)
+
+
+def test_22_rows_beyond_2_31_elements(device: torch.device) -> None:
+    """Of the input and of the multiplier."""
+    x, factors = (torch.randn(130, 130).to(device, torch.float16) for _ in range(2))
+    weight = torch.randn(130, 130).to(device, torch.float16)
+    expected = linear(x, weight, multiplier=factors)
+    far_x, far_factors = (far_apart(t[None, None])[0, 0] for t in (x, factors))
+    assert_same_bits(linear(far_x, weight, multiplier=factors), expected)
+    assert_same_bits(linear(x, weight, multiplier=far_factors), expected)
 
 
 def test_22_results_beyond_2_31_elements(device: torch.device) -> None:

@@ -1,4 +1,4 @@
-"""``linear`` against float64, and the properties that need no tolerance."""
+"""``linear`` against float64, what it refuses, and what torch's machinery makes of it."""
 
 from __future__ import annotations
 
@@ -7,85 +7,54 @@ import subprocess
 import sys
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from masked_attn.linear import MAX_ROWS, linear
-from support import bounds, oracle
-from support.accuracy import assert_accurate, assert_same_bits
-from support.cases import DTYPES, case_id, rotate
+from support.accuracy import assert_same_bits
+from support.cases import case_id, rotate
 from support.errors import says
+from support.linear import (
+    ACTIVATIONS,
+    DTYPE_PAIRS,
+    LAYOUTS,
+    check_accuracy,
+    make_layer,
+    of_torch,
+)
 from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.autograd import forward_ad
-from torch.nn.functional import linear
 
-from masked_attn import masked_attention, masked_softmax
+from masked_attn import _C, linear, masked_attention, masked_softmax
 
-# Of the input and of the weight.
-DTYPE_PAIRS = (
-    *((dtype, dtype) for dtype in DTYPES),
-    (torch.float32, torch.bfloat16),
-    (torch.float32, torch.float16),
-)
 SIZES = (1, 2, 15, 33, 64, 97, 260, 769)
 ROWS = rotate(
-    60,
+    90,
     seed=7,
     dtypes=DTYPE_PAIRS,
-    lead=((1,), (2, 1), (8, 1), (3, 4), (31,), (32,), (33,), (2, 40), ()),
+    rows=(1, 2, 4, 5, 13, 31, 32, 33, 80),
     inputs=SIZES,
     outputs=SIZES,
     transposed=(False, True),
     bias=(False, True),
-    layout=("plain", "rows apart", "other way", "neither"),
+    activation=(None, *ACTIVATIONS),
+    multiplier=(False, True, False),
+    layout=LAYOUTS,
 )
-
-
-def make_weight(outputs: int, inputs: int, layout: str, dtype: torch.dtype) -> Tensor:
-    """``[outputs, inputs]`` of any memory layout."""
-    wide = torch.randn(2 * outputs, 2 * inputs).to(dtype)
-    if layout == "plain":
-        return wide[:outputs, :inputs].contiguous()
-    if layout == "rows apart":
-        return wide[::2, :inputs]
-    if layout == "other way":
-        return wide[:outputs, :inputs].t().contiguous().t()
-    return wide[::2, ::2]
-
-
-def make(row: dict[str, Any], device: torch.device) -> tuple[Tensor, Tensor, Tensor | None, bool]:
-    """Input, weight ``[outputs, inputs]`` or ``[inputs, outputs]``, bias, transposed."""
-    dtype, weight_dtype = row["dtypes"]
-    x = torch.randn(*row["lead"], row["inputs"]).to(device, dtype)
-    sizes = row["outputs"], row["inputs"]
-    sizes = sizes[::-1] if row["transposed"] else sizes
-    weight = make_weight(*sizes, row["layout"], weight_dtype)
-    # A copy to another device makes the memory dense; on the CPU nothing is copied.
-    weight = weight.to(device)
-    bias = torch.randn(row["outputs"]).to(device, weight_dtype) if row["bias"] else None
-    return x, weight, bias, row["transposed"]
-
-
-def check_accuracy(x: Tensor, weight: Tensor, bias: Tensor | None, transposed: bool) -> None:
-    ours = linear(x, weight, bias, transposed=transposed)
-    matrix = weight.t() if transposed else weight
-    others = None if bias is None else bias.to(x.dtype)
-    assert ours.dtype == x.dtype and ours.is_contiguous()
-    assert_accurate(ours, true_linear(x, matrix, bias), bounds.linear(x, matrix, bias))
-    if x.is_cuda:  # torch's own product, which may add up halves in halves
-        assert_same_bits(ours, linear(x, matrix.to(x.dtype), others))
-
-
-def true_linear(x: Tensor, matrix: Tensor, bias: Tensor | None) -> np.ndarray:
-    wide = oracle.truth_dtype(x.dtype)
-    products: np.ndarray = oracle.to_numpy(x, wide) @ oracle.to_numpy(matrix, wide).T
-    return products if bias is None else products + oracle.to_numpy(bias, wide)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=case_id)
 def test_accuracy(row: dict[str, Any], device: torch.device) -> None:
-    check_accuracy(*make(row, device))
+    check_accuracy(make_layer(**row, device=device))
+
+
+@pytest.mark.parametrize("dtypes", DTYPE_PAIRS, ids=str)
+@pytest.mark.parametrize("rows", [100, 300])
+def test_accuracy_of_many_rows(
+    rows: int, dtypes: tuple[torch.dtype, torch.dtype], device: torch.device
+) -> None:
+    """``test_linear_exactness.py`` adds: each number of rows up to 100 has the bits of these."""
+    for transposed in (False, True):
+        check_accuracy(make_layer(rows, 300, 70, dtypes, transposed=transposed, device=device))
 
 
 @pytest.mark.parametrize("dtypes", DTYPE_PAIRS, ids=str)
@@ -93,66 +62,78 @@ def test_accuracy(row: dict[str, Any], device: torch.device) -> None:
 def test_accuracy_of_the_layers_of_gpt2(
     dtypes: tuple[torch.dtype, torch.dtype], shape: tuple[int, int], device: torch.device
 ) -> None:
-    x = torch.randn(8, 1, shape[0]).to(device, dtypes[0])
-    weight = torch.randn(shape).mul(0.02).to(device, dtypes[1])
-    bias = torch.randn(shape[1]).to(device, dtypes[1])
-    check_accuracy(x, weight, bias, True)
-    check_accuracy(x, weight.t().contiguous(), bias, False)
+    layer = make_layer(8, *shape, dtypes, transposed=True, activation="gelu_tanh", device=device)
+    layer.weight.mul_(0.02)
+    check_accuracy(layer)
+    layer.weight, layer.transposed = layer.weight.t().contiguous(), False
+    check_accuracy(layer)
 
 
-@pytest.mark.parametrize("transposed", [False, True])
-@pytest.mark.parametrize("dtypes", DTYPE_PAIRS, ids=str)
-def test_a_row_alone_has_the_bits_of_the_row_in_a_batch(
-    dtypes: tuple[torch.dtype, torch.dtype], transposed: bool
+def test_accuracy_of_a_whole_prompt(device: torch.device) -> None:
+    check_accuracy(make_layer(2304, 768, 96, transposed=True, activation="gelu", device=device))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_activations_over_their_range(
+    activation: str, dtype: torch.dtype, device: torch.device
 ) -> None:
-    x = torch.randn(MAX_ROWS, 770).to(dtypes[0])
-    weight = torch.randn((770, 300) if transposed else (300, 770)).to(dtypes[1])
-    bias = torch.randn(300).to(dtypes[1])
-    expected = linear(x, weight, bias, transposed=transposed)
-    for begin, end in ((0, 1), (31, 32), (3, 5), (8, 16), (0, 13), (5, 30), (0, 31)):
-        part = x[begin:end]
-        part = part.clone() if begin % 2 else part
-        found = linear(part, weight, bias, transposed=transposed)
-        assert_same_bits(found, expected[begin:end])
-    strange = x.clone()
-    strange[7] = torch.nan
-    others = torch.arange(MAX_ROWS) != 7
-    found = linear(strange, weight, bias, transposed=transposed)
-    assert_same_bits(found[others], expected[others])
-    assert found[7].isnan().all()
+    """Also where e^-x leaves the normal numbers, and where it overflows."""
+    layer = make_layer(1, 0, 0, (dtype, dtype), activation=activation, device=device)
+    parts = (
+        torch.linspace(-12, 12, 5000),
+        torch.linspace(-110, 110, 997),
+        torch.logspace(-6, 4, 99),
+    )
+    values = torch.cat([*parts, -parts[2], torch.zeros(1)]).to(device, dtype)
+    layer.bias, layer.weight = values, torch.empty(values.numel(), 0, device=device, dtype=dtype)
+    check_accuracy(layer)
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3])
-def test_threads_change_no_bit(threads: int) -> None:
-    x, weight = torch.randn(8, 768), torch.randn(768, 2304)
-    expected = linear(x, weight, transposed=True)
-    expected_rows = linear(x, weight.t().contiguous())
-    torch.set_num_threads(threads)
-    assert_same_bits(linear(x, weight, transposed=True), expected)
-    assert_same_bits(linear(x, weight.t().contiguous()), expected_rows)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_activations_of_nan_and_infinity_are_torchs(activation: str, device: torch.device) -> None:
+    for dtype in (torch.float32, torch.float64, torch.bfloat16):
+        layer = make_layer(1, 0, 3, (dtype, dtype), activation=activation, device=device)
+        layer.bias = torch.tensor([torch.nan, torch.inf, -torch.inf], device=device, dtype=dtype)
+        assert torch.equal(layer.call().nan_to_num(7), of_torch(layer).nan_to_num(7))
 
 
-def test_the_memory_of_the_weight_decides_not_how_it_is_named(device: torch.device) -> None:
-    x, weight = torch.randn(5, 100).to(device), torch.randn(100, 70).to(device)
-    expected = linear(x, weight, transposed=True)
-    assert_same_bits(linear(x, weight.t()), expected)
-    rows_apart = torch.randn(100, 90).to(device)
-    rows_apart[:, :70] = weight
-    assert_same_bits(linear(x, rows_apart[:, :70], transposed=True), expected)
+def test_a_gated_layer_is_two_calls(device: torch.device) -> None:
+    x, gate, up = (torch.randn(5, 7, 40), torch.randn(60, 40), torch.randn(60, 40))
+    x, gate, up = (t.to(device) for t in (x, gate, up))
+    ours = linear(x, gate, activation="silu", multiplier=linear(x, up))
+    wide = [t.double() for t in (x, gate, up)]
+    truth = torch.nn.functional.silu(wide[0] @ wide[1].t()) * (wide[0] @ wide[2].t())
+    torch.testing.assert_close(ours.double(), truth, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("transposed", [False, True])
-def test_sizes_of_zero(transposed: bool, device: torch.device) -> None:
-    def call(rows: int, inputs: int, outputs: int, bias: bool = True) -> Tensor:
-        sizes = (inputs, outputs) if transposed else (outputs, inputs)
-        ones = torch.ones(outputs, device=device) if bias else None
-        x, weight = torch.ones(rows, inputs, device=device), torch.ones(sizes, device=device)
-        return linear(x, weight, ones, transposed=transposed)
+@pytest.mark.parametrize("lead", [(), (1,), (2, 1), (3, 4), (2, 0), (2, 3, 50)], ids=str)
+def test_any_leading_dimensions(
+    lead: tuple[int, ...], transposed: bool, device: torch.device
+) -> None:
+    rows = torch.Size(lead).numel()
+    layer = make_layer(rows, 40, 30, transposed=transposed, multiplier=True, device=device)
+    assert layer.multiplier is not None
+    out = layer.on(layer.x.view(*lead, 40), layer.multiplier.view(*lead, 30))
+    assert_same_bits(out, layer.call().view(*lead, 30))
 
-    assert call(0, 3, 4).shape == (0, 4)
-    assert call(2, 3, 0).shape == (2, 0)
-    assert_same_bits(call(2, 0, 4), torch.ones(2, 4))
-    assert_same_bits(call(2, 0, 4, bias=False), torch.zeros(2, 4))
+
+@pytest.mark.parametrize("activation", [None, *ACTIVATIONS])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_sizes_of_zero(transposed: bool, activation: str | None, device: torch.device) -> None:
+    def layer(*sizes: int, **options: Any) -> Any:
+        options.update(transposed=transposed, activation=activation, device=device)
+        return make_layer(*sizes, **options)
+
+    for multiplier in (False, True):
+        assert layer(0, 3, 4, multiplier=multiplier).call().shape == (0, 4)
+        assert layer(2, 3, 0, multiplier=multiplier).call().shape == (2, 0)
+        for rows in (2, 50):
+            # What is left of a sum of nothing is its bias.
+            check_accuracy(layer(rows, 0, 37, multiplier=multiplier))
+            nothing = layer(rows, 0, 37, multiplier=multiplier, bias=False)
+            assert not nothing.call().count_nonzero()
 
 
 def test_bad_inputs(device: torch.device) -> None:
@@ -179,61 +160,95 @@ def test_bad_inputs(device: torch.device) -> None:
         linear(x, weight.to("meta"))
 
 
-def test_no_gradient_is_an_error(device: torch.device) -> None:
-    x, weight = torch.ones(2, 3, device=device), torch.ones(4, 3, device=device)
-    weight.requires_grad_()
+@pytest.mark.parametrize("name", ["tanh", "", "GELU", "gelu_new", "none"])
+def test_an_unknown_activation_is_named(name: str, device: torch.device) -> None:
+    for where in (device, "meta"):
+        x, weight = torch.ones(2, 3, device=where), torch.ones(4, 3, device=where)
+        with says("linear", "activation", "gelu_tanh, gelu, silu, relu", f"got {name}"):
+            linear(x, weight, activation=name)  # type: ignore[arg-type]
+
+
+def test_bad_multipliers(device: torch.device) -> None:
+    x, weight = torch.ones(5, 2, 3, device=device), torch.ones(4, 3, device=device)
+    right = torch.ones(5, 2, 4, device=device)
+    with says("linear", "multiplier", "float64", "float32"):
+        linear(x, weight, multiplier=right.double())
+    with says("linear", "multiplier", "bool"):
+        linear(x, weight, multiplier=right.bool())
+    with says("linear", "multiplier", "3 dimensions", "[2, 4]"):
+        linear(x, weight, multiplier=right[0])
+    for shape in ((5, 2, 3), (5, 2, 1), (1, 2, 4), (10, 1, 4)):
+        with says("linear", "multiplier", "[..., outputs] = [5, 2, 4]", str(list(shape))):
+            linear(x, weight, multiplier=torch.ones(shape, device=device))
+    with says("linear", "multiplier", "device"):
+        linear(x, weight, multiplier=right.to("meta"))
+
+
+@pytest.mark.parametrize("argument", ["x", "weight", "bias", "multiplier"])
+def test_no_gradient_is_an_error(argument: str, device: torch.device) -> None:
+    layer = make_layer(2, 3, 4, multiplier=True, device=device)
+    getattr(layer, argument).requires_grad_()
     with says("linear", "not differentiable"):
-        linear(x, weight)
+        layer.call()
     with torch.no_grad():
-        assert not linear(x, weight).requires_grad
+        assert not layer.call().requires_grad
     with torch.inference_mode():
-        linear(x, weight)
+        layer.call()
 
 
 @pytest.mark.parametrize("grad", [False, True])
-@pytest.mark.parametrize("op", ["linear", "masked_attention", "masked_softmax"])
+@pytest.mark.parametrize(
+    "op", ["linear", "linear multiplier", "masked_attention", "masked_softmax"]
+)
 def test_a_tangent_is_never_lost(op: str, grad: bool, device: torch.device) -> None:
     """``no_grad`` does not stop forward-mode differentiation."""
     x = torch.ones(1, 1, 2, 3, device=device)
+    square = torch.ones(3, 3, device=device)
     calls = {
-        "linear": lambda t: linear(t, torch.ones(4, 3, device=device)),
+        "linear": lambda t: linear(t, square),
+        "linear multiplier": lambda t: linear(x, square, multiplier=t),
         "masked_attention": lambda t: masked_attention(t, x, x),
         "masked_softmax": masked_softmax,
     }
-    with forward_ad.dual_level(), torch.set_grad_enabled(grad), says(op, "detach"):
+    name = op.split()[0]
+    with forward_ad.dual_level(), torch.set_grad_enabled(grad), says(name, "detach"):
         calls[op](forward_ad.make_dual(x, x))
 
 
 def test_autocast_decides_the_dtype_as_for_linear(device: torch.device) -> None:
-    x, weight = torch.randn(3, 40).to(device), torch.randn(20, 40).to(device)
-    bias = torch.randn(20).to(device)
+    layer = make_layer(3, 40, 20, activation="gelu", multiplier=True, device=device)
     with torch.autocast(device.type, torch.bfloat16):
-        inside = linear(x, weight, bias)
+        inside = layer.call()
     assert inside.dtype == torch.bfloat16
-    assert_same_bits(inside, linear(x.bfloat16(), weight.bfloat16(), bias.bfloat16()))
+    for name in ("x", "weight", "bias", "multiplier"):
+        setattr(layer, name, getattr(layer, name).bfloat16())
+    assert_same_bits(inside, layer.call())
 
 
 @pytest.mark.parametrize("dtypes", DTYPE_PAIRS, ids=str)
 @pytest.mark.parametrize("rows", [2, 40])
 def test_opcheck(dtypes: tuple[torch.dtype, torch.dtype], rows: int, device: torch.device) -> None:
-    x = torch.randn(rows, 1, 12).to(device, dtypes[0])
-    weight, bias = torch.randn(12, 9).to(device, dtypes[1]), torch.randn(9).to(device, dtypes[1])
+    layer = make_layer(rows, 12, 9, dtypes, multiplier=True, layout="rows apart", device=device)
     op = torch.ops.masked_attn.linear.default
-    torch.library.opcheck(op, (x, weight, bias), {"transposed": True})
-    torch.library.opcheck(op, (x, weight.t().contiguous()))
+    torch.library.opcheck(op, (layer.x, layer.weight, layer.bias))
+    torch.library.opcheck(op, (layer.x[:, None], layer.weight.t()), {"transposed": True})
+    torch.library.opcheck(op, (layer.x, layer.weight), {"activation": "silu"})
+    options = {"activation": "gelu", "multiplier": layer.multiplier}
+    torch.library.opcheck(op, (layer.x, layer.weight, layer.bias), options)
 
 
 def test_one_graph_for_many_batches(device: torch.device) -> None:
     counter = CompileCounterWithBackend("aot_eager")
     weight, bias = torch.randn(12, 9).to(device), torch.randn(9).to(device)
 
-    def layer(x: Tensor) -> Tensor:
-        return linear(x * 2, weight, bias, transposed=True).relu()
+    def layer(x: Tensor, factors: Tensor) -> Tensor:
+        options = {"transposed": True, "activation": "gelu_tanh", "multiplier": factors}
+        return linear(x * 2, weight, bias, **options).relu()
 
     compiled = torch.compile(layer, fullgraph=True, dynamic=True, backend=counter)
-    for rows in (2, 3, 32, 33, 50):
-        x = torch.randn(rows, 1, 12).to(device)
-        torch.testing.assert_close(compiled(x), layer(x))
+    for rows in (2, 3, 32, 33, 50, 100):
+        x, factors = torch.randn(rows, 1, 12).to(device), torch.randn(rows, 1, 9).to(device)
+        torch.testing.assert_close(compiled(x, factors), layer(x, factors))
     assert counter.frame_count == 1
 
 
@@ -241,21 +256,23 @@ CHECK = """
 import sys
 sys.path.insert(0, sys.argv[1])
 import torch
-from ops.test_linear import DTYPE_PAIRS, check_accuracy
+from support.linear import ACTIVATIONS, DTYPE_PAIRS, check_accuracy, make_layer
 torch.set_num_threads(1)
-for dtype, weight_dtype in DTYPE_PAIRS:
-    for rows, inputs, outputs in ((1, 65, 49), (8, 260, 97), (32, 31, 33)):
-        x, bias = torch.randn(rows, inputs).to(dtype), torch.randn(outputs).to(weight_dtype)
-        weight = torch.randn(outputs, inputs).to(weight_dtype)
-        check_accuracy(x, weight, bias, False)
-        check_accuracy(x, weight.t().contiguous(), bias, True)
+SIZES = (1, 65, 49), (8, 260, 97), (32, 31, 33), (99, 300, 9)
+for dtypes in DTYPE_PAIRS:
+    for sizes, activation in zip(SIZES, ACTIVATIONS):
+        for transposed in (False, True):
+            options = {"activation": activation, "multiplier": sizes[0] > 8}
+            layer = make_layer(*sizes, dtypes, transposed=transposed, **options)
+            check_accuracy(layer)
+            batch = layer.call()
+            for i in range(sizes[0]):
+                assert torch.equal(layer.call(slice(i, i + 1))[0], batch[i])
 """
 
 
 @pytest.mark.parametrize("name", ["scalar", "avx2", "avx512", "avx512_bf16", "amx"])
 def test_every_instruction_set(name: str) -> None:
-    from masked_attn import _C
-
     if name not in _C.instruction_sets():
         pytest.skip(f"this CPU has {', '.join(_C.instruction_sets())}, not {name}")
     tests = os.path.dirname(os.path.dirname(__file__))

@@ -89,6 +89,11 @@ def test_41_opcheck_cached_attention(
     )
 
 
+def linear_arguments(device: torch.device) -> tuple[torch.Tensor, ...]:
+    sizes = (2, 5, 9), (12, 9), (12,)
+    return tuple(torch.randn(size).to(device, torch.bfloat16) for size in sizes)
+
+
 def every_call(
     device: torch.device,
 ) -> dict[str, tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]]:
@@ -107,6 +112,7 @@ def every_call(
         "expand_mask": (masked_attn.expand_mask, (masks["key_mask"],), {"dtype": torch.float16}),
         "packed_attention": (masked_attn.packed_attention, packed.tensors, packed.kwargs()),
         "cached_attention": (*cached, {"position": 6}),
+        "linear": (masked_attn.linear, linear_arguments(device), {"activation": "silu"}),
         "position on the device": (*cached, {"position": torch.tensor(6, device=device)}),
     }
 
@@ -173,6 +179,7 @@ def test_schemas_are_the_documented_ones() -> None:
         "masked_attention": "query key value key_mask attn_mask causal window scale dropout_p",
         "cached_attention": "query new_key new_value key_cache value_cache position key_mask "
         "attn_mask window scale",
+        "linear": "input weight bias transposed activation multiplier",
     }
     for name, arguments in wanted.items():
         packet = getattr(ops, name)

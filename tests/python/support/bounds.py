@@ -24,6 +24,8 @@ BAND = 6.0
 _ROUNDING = 0.5
 # Roundings in an exponential: of its polynomial, and of the rescaling of what came before.
 _EXPONENTIAL = 12.0
+# The same, in an activation: an exponential, a quotient, products; or a polynomial and erfc.
+_ACTIVATION = 20.0
 
 
 def sum_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -44,14 +46,47 @@ def of_sum(total: np.ndarray, squares: np.ndarray, terms: int | np.ndarray) -> n
     return squares + additions * (total**2 + squares)
 
 
-def linear(x: Tensor, matrix: Tensor, bias: Tensor | None) -> np.ndarray:
-    """Of ``x @ matrix.T + bias``."""
+def linear(
+    x: Tensor,
+    matrix: Tensor,
+    bias: Tensor | None = None,
+    activation: str | None = None,
+    multiplier: Tensor | None = None,
+) -> np.ndarray:
+    """Of ``activation(x @ matrix.T + bias) * multiplier``."""
     left, right = oracle.to_numpy(x), oracle.to_numpy(matrix)
     total, squares, terms = left @ right.T, left**2 @ right.T**2, x.shape[-1]
     variance = of_sum(total, squares, terms)
     if bias is not None:
-        variance = variance + (total + oracle.to_numpy(bias)) ** 2
-    return BAND * _rounding(x.dtype) * np.sqrt(variance)
+        total = total + oracle.to_numpy(bias)
+        variance = variance + total**2
+    bound = BAND * _rounding(x.dtype) * np.sqrt(variance)
+    if activation is not None:
+        bound = _activation(total, bound, activation, x.dtype)
+    if multiplier is not None:
+        factor = np.abs(oracle.to_numpy(multiplier))
+        own = _rounding(x.dtype) * np.abs(oracle.activated(total, activation))
+        bound = factor * (bound + BAND * own)
+    return bound
+
+
+def _activation(
+    x: np.ndarray, x_bound: np.ndarray, activation: str, dtype: torch.dtype
+) -> np.ndarray:
+    """What an error of x moves the result by, and the roundings of the function itself."""
+    value = oracle.activated(x, activation)
+    ends = [oracle.activated(x + side * x_bound, activation) for side in (-1, 1)]
+    moved = np.maximum(*(np.abs(end - value) for end in ends))
+    if activation == "relu":
+        return moved
+    # A minimum inside is not seen at the ends. No second derivative is beyond 1.2.
+    moved = moved + x_bound**2
+    # e^-u is off by the error of u: a few roundings of u itself.
+    size = {"silu": np.abs(x), "gelu": x**2 / 2, "gelu_tanh": 1.6 * np.abs(x + 0.044715 * x**3)}
+    exponent = np.where(x < 0, size[activation], 0)
+    own = _rounding(dtype) * np.abs(value) * np.sqrt(_ACTIVATION + 4 * exponent**2)
+    least = torch.finfo(sum_dtype(dtype)).smallest_normal
+    return moved + BAND * own + least * (np.abs(x) + 1)  # what is smaller is cleared
 
 
 @dataclass

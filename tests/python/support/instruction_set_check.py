@@ -22,6 +22,7 @@ from support.accuracy import (
 )
 from support.cached import check_step, make_step
 from support.cases import DTYPES, key_mask, make_inputs
+from support.linear import check_accuracy, make_layer
 from support.oracle import Masks
 from support.padding import make_row, padded, real_part
 
@@ -55,6 +56,13 @@ def check_dtype(dtype: torch.dtype) -> None:
         alone = row.inputs(causal=True).call(masked_attn.masked_attention)
         wide = padded(row, 37, 3, causal=True).call(masked_attn.masked_attention)
         assert_same_bits(real_part(wide, row, 37), alone)
+    for transposed in (False, True):
+        options = {"transposed": transposed, "activation": "gelu_tanh", "multiplier": True}
+        layer = make_layer(50, 300, 33, (dtype, dtype), **options)
+        check_accuracy(layer)
+        batch = layer.call()
+        for rows in (slice(0, 1), slice(3, 7), slice(9, 50)):
+            assert_same_bits(layer.call(rows), batch[rows])
     mask = torch.ones(2, 70, dtype=torch.int64)
     mask[0, :9] = 0
     ours = masked_attn.expand_mask(mask, dtype=dtype, causal=True)

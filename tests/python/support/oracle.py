@@ -90,6 +90,37 @@ def softmax(scores: Tensor, masks: Masks, scale: float = 1.0) -> np.ndarray:
     return weights_of(to_numpy(scores, wide) * wide(scale), masks, wide)[0]
 
 
+def linear(
+    x: Tensor,
+    matrix: Tensor,
+    bias: Tensor | None = None,
+    activation: str | None = None,
+    multiplier: Tensor | None = None,
+) -> np.ndarray:
+    """``activation(x @ matrix.T + bias) * multiplier``."""
+    wide = truth_dtype(x.dtype)
+    sums: np.ndarray = to_numpy(x, wide) @ to_numpy(matrix, wide).T
+    if bias is not None:
+        sums = sums + to_numpy(bias, wide)
+    result = activated(sums, activation)
+    return result if multiplier is None else result * to_numpy(multiplier, wide)
+
+
+def activated(x: np.ndarray, activation: str | None) -> np.ndarray:
+    """Forms that lose nothing for negative x; ``erfc`` is float64 also where x is longer."""
+    if activation is None:
+        return x
+    if activation == "relu":
+        return np.where(x <= 0, x * 0, x)  # NaN stays
+    if activation == "gelu":
+        weights = [math.erfc(-each / math.sqrt(2)) / 2 for each in x.astype(np.float64).flat]
+        return x * np.array(weights).reshape(x.shape)
+    pi = np.arctan(x.dtype.type(1)) * 4
+    u = x if activation == "silu" else np.sqrt(8 / pi) * (x + x.dtype.type("0.044715") * x**3)
+    with np.errstate(over="ignore"):
+        return x / (1 + np.exp(-u))
+
+
 def scale_of(query: Tensor, scale: float | None) -> float:
     if scale is not None:
         return scale
