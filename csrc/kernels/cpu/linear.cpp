@@ -60,14 +60,13 @@ template <class Element, class T, class S>
 int32_t run_element(const LinearParams& p) {
   const TaskGrid grid = task_grid(p, kStrip<T>, sizeof(S));
   const LinearLoop loop = linear_loop(p);
-  if constexpr (!Element::kTiles) {
+  if constexpr (Element::kGroup != kTileInputs) {
     if (loop == LinearLoop::kSquares) return run_outputs<LinearSquares<Element, T, S>>(p, grid);
   }
   if constexpr (Element::kInputs == 1) {
     if (loop == LinearLoop::kStream) return run_outputs<LinearStream<T, S>>(p, grid);
   }
   return for_each_task(p.threads, grid.count(), [&](int64_t task, int64_t worker) {
-    [[maybe_unused]] const typename Element::Scope scope;
     const LinearPanels<Element, T, S> linear(
         p, p.workspace.workers + worker * p.workspace.worker_bytes);
     linear.run(grid.row_part(task), grid.output_part(task));
@@ -76,10 +75,12 @@ int32_t run_element(const LinearParams& p) {
 
 template <class T, class S>
 int32_t run(const LinearParams& p) {
-  if constexpr ((kHasTiles || kUsesPairs) && sizeof(T) == sizeof(float) && sizeof(S) == 2) {
-    using Pairs = ElementOfPairs<kHasTiles>::Type;
-    if (p.weight.dtype == DType::kBFloat16 && p.input.dtype == DType::kBFloat16) {
-      return run_element<Pairs, T, BFloat16>(p);
+  if constexpr (sizeof(T) == sizeof(float) && sizeof(S) == sizeof(BFloat16)) {
+    const bool both = p.weight.dtype == DType::kBFloat16 && p.input.dtype == DType::kBFloat16;
+    if constexpr (kHasTiles) {
+      if (both) return run_element<TilePairs, T, BFloat16>(p);
+    } else if constexpr (kUsesPairs) {
+      if (both) return run_element<TwoInputs, T, BFloat16>(p);
     }
   }
   return run_element<OneInput, T, S>(p);

@@ -15,15 +15,13 @@ inline namespace MASKED_ATTN_TARGET {
 struct OneInput : OneValue {
   static constexpr int64_t kInputs = 1;
   static constexpr int64_t kGroup = 1;
-  static constexpr bool kTiles = false;
-  struct Scope {};  // what a task keeps while it works
+  struct Scope {};  // what must live while sums are computed
 };
 
 // Two bfloat16 inputs in a float's place; behind an odd last one stands a zero.
 struct TwoInputs : TwoBFloat16 {
   static constexpr int64_t kInputs = 2;
   static constexpr int64_t kGroup = 2;
-  static constexpr bool kTiles = false;
   struct Scope {};
 };
 
@@ -31,18 +29,7 @@ struct TwoInputs : TwoBFloat16 {
 struct TilePairs {
   static constexpr int64_t kInputs = 2;
   static constexpr int64_t kGroup = kTileInputs;
-  static constexpr bool kTiles = true;
   using Scope = TileScope;
-};
-
-// How bfloat16 inputs are multiplied by bfloat16 weights, where not one by one.
-template <bool kTiles>
-struct ElementOfPairs {
-  using Type = TwoInputs;
-};
-template <>
-struct ElementOfPairs<true> {
-  using Type = TilePairs;
 };
 
 // Steps of an element, or of two, that hold so many inputs.

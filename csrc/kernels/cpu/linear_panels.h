@@ -19,7 +19,7 @@ class LinearPanels {
   LinearPanels(const LinearParams& p, char* scratch)
       : p_(p),
         weight_(static_cast<const S*>(p.weight.data)),
-        shape_(Element::kTiles ? kWholePanels : panel_shape(p, kStrip<T>, sizeof(S))) {
+        shape_(panel_shape(p, kStrip<T>, sizeof(S))) {
     const int64_t rows = min_of(p.rows, cpu::kLinearRows);
     const int64_t panels = shape_.few ? rows * ceil_div(p.inputs, cpu::kInputPanel) : 0;
     Arena arena(scratch);
@@ -58,6 +58,7 @@ class LinearPanels {
       panel.begins = k % cpu::kInputPanel == 0;
       panel.ends = (k + inputs) % cpu::kInputPanel == 0 || k + inputs == p_.inputs;
       panel.first = k < cpu::kInputPanel;
+      [[maybe_unused]] const typename Element::Scope scope;
       add_rows(panel, rows, k, inputs, ahead_of(outputs, k + shape_.ahead, end));
     }
     if (p_.inputs == 0) fill(totals_, T{0}, length(rows) * panel.sum_stride);
@@ -84,16 +85,17 @@ class LinearPanels {
   // All packed rows against all strips.
   void add_strips(const StripPanel<T>& all, int64_t rows, LinesAhead* lines) const {
     const int64_t block = rows_of_block<Element, T>(rows);
+    const int64_t blocks = ceil_div(rows, block);
     StripPanel<T> panel = all;
     for (int64_t n = 0; n < all.sum_stride; n += kStrip<T>) {
       panel.weight = weights_ + n / kStrip<T> * kStripStride;
-      for (int64_t m = 0; m < rows; m += block) {
-        const int64_t count = min_of(block, rows - m);
-        panel.asking = {m * panel.steps / rows, (m + count) * panel.steps / rows};
+      for (int64_t b = 0; b < blocks; ++b) {
+        const int64_t m = b * block;
+        panel.asking = {b * panel.steps / blocks, (b + 1) * panel.steps / blocks};
         panel.input = all.input + m * kInputStride;
         panel.chain = all.chain + m * all.sum_stride + n;
         panel.total = all.total + m * all.sum_stride + n;
-        multiply_strip<Element>(panel, count, lines);
+        multiply_strip<Element>(panel, min_of(block, rows - m), lines);
       }
     }
   }

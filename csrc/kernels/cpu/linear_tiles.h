@@ -13,7 +13,7 @@ inline namespace MASKED_ATTN_TARGET {
 // Rows of x that take one strip at a time, as equal as can be.
 template <class Element, class T>
 inline int64_t rows_of_block(int64_t rows) {
-  if (Element::kTiles) return 2 * kTileRows;
+  if (Element::kGroup == kTileInputs) return 2 * kTileRows;
   return ceil_div(rows, ceil_div(rows, kStripRows<T>));
 }
 
@@ -21,8 +21,9 @@ inline int64_t rows_of_block(int64_t rows) {
 static_assert(cpu::kPackedRows % (2 * kTileRows) == 0, "tiles read whole blocks of packed rows");
 static_assert(cpu::kInputPanel % kTileInputs == 0 && kStrip<float> == 2 * kTileColumns);
 
-// Memory is asked for with each pair of inputs.
-constexpr int kPairsOfGroup = kTileInputs / 2;
+inline void ask_at(const StripPanel<float>& p, int64_t step, LinesAhead* lines) {
+  if (step >= p.asking.begin && step < p.asking.end) lines->prefetch();
+}
 
 // Tiles 0 to 3 are sums (two per 16 rows), 4 and 5 rows of x, 6 and 7 the strip.
 template <int kRowTiles>
@@ -46,7 +47,7 @@ inline void multiply_tiles(const StripPanel<float>& p, Tiles* tiles, LinesAhead*
       tiles->multiply_add<2, 5, 6>();
       tiles->multiply_add<3, 5, 7>();
     }
-    for (int i = 0; i < kPairsOfGroup; ++i) ahead.prefetch();
+    for (int64_t i = step; i < step + kTileInputs / 2; ++i) ask_at(p, i, &ahead);
   }
   *lines = ahead;
 }
@@ -112,7 +113,7 @@ inline void add_group(const StripPanel<float>& p, const SplitRows<kRows>& rows, 
   }
   const float* weight = p.weight + group * kStrip<float>;
   for (int64_t step = group; step < group + kTileInputs / 2; ++step, weight += kStrip<float>) {
-    lines->prefetch();
+    ask_at(p, step, lines);
 #pragma GCC unroll 32
     for (int j = 0; j < kStripVectors; ++j) {
       const Vec<float> pairs = Vec<float>::load(weight + j * Vec<float>::kLanes);
@@ -166,7 +167,7 @@ inline void vector_rows(const StripPanel<float>& p, int64_t rows, LinesAhead* li
   }
 }
 
-// At most 32 rows against one strip, inside a TileScope.
+// At most 32 rows against one strip, over a whole panel, inside a TileScope.
 inline void multiply_in_tiles(const StripPanel<float>& p, int64_t rows, LinesAhead* lines) {
   if (rows <= kVectorRows) return vector_rows(p, rows, lines);
   if (rows <= kTileRows) return tile_block<1>(p, rows, lines);
@@ -178,7 +179,7 @@ inline void multiply_in_tiles(const StripPanel<float>& p, int64_t rows, LinesAhe
 template <class Element, class T>
 inline void multiply_strip(const StripPanel<T>& p, int64_t rows, LinesAhead* lines) {
 #if MASKED_ATTN_HAS_TILES
-  if constexpr (Element::kTiles) {
+  if constexpr (Element::kGroup == kTileInputs) {
     multiply_in_tiles(p, rows, lines);
   } else
 #endif

@@ -20,9 +20,12 @@ enum class LinearLoop : int32_t {
   kStream,   // very few rows, a weight [K, N] in place (linear_stream.h)
   kSquares,  // very few rows, a weight [N, K] in place (linear_squares.h)
   kPanels,   // packed on the way (linear_panels.h)
+  kTiles,    // the same in tiles (linear_tiles.h): sums of their own, so for any number of rows
 };
 
 inline LinearLoop linear_loop(const LinearParams& p) {
+  const bool bfloat16 = p.input.dtype == DType::kBFloat16 && p.weight.dtype == DType::kBFloat16;
+  if (kHasTiles && bfloat16) return LinearLoop::kTiles;
   const int64_t most = p.transposed ? cpu::kStreamRows : cpu::kSquareRows;
   if (p.rows > most || p.inputs == 0) return LinearLoop::kPanels;
   return p.transposed ? LinearLoop::kStream : LinearLoop::kSquares;
@@ -36,12 +39,13 @@ struct PanelShape {
   int64_t ahead;    // inputs from the part in use to the one that is asked for
 };
 
-// Many rows, and all that is multiplied in tiles, which add up a panel as a whole.
-constexpr PanelShape kWholePanels{false, cpu::kInputPanel, cpu::kLinearOutputs, cpu::kInputPanel};
-
 inline PanelShape panel_shape(const LinearParams& p, int64_t strip, int64_t element_bytes) {
-  if (p.rows > cpu::kFewRows) return kWholePanels;
-  if (!p.transposed) return {true, cpu::kInputPanel, strip, cpu::kInputPanel};
+  constexpr int64_t kPanel = cpu::kInputPanel;
+  // Tiles read whole blocks of packed rows, so rows lie where there is room for them.
+  if (p.rows > cpu::kFewRows || linear_loop(p) == LinearLoop::kTiles) {
+    return {false, kPanel, cpu::kLinearOutputs, kPanel};
+  }
+  if (!p.transposed) return {true, kPanel, strip, kPanel};
   // Two cache lines of each row of a [K, N] weight, which the memory delivers together. A part
   // stays in the first-level cache; rows 12 KB apart that are asked for too early push each other
   // out of the second.

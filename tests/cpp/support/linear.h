@@ -213,9 +213,11 @@ inline Tensor defined_result(const Kernels& kernels, const char* isa, const Line
                                             : defined_result_as<float>(kernels, c, fused);
 }
 
-// Whether a set multiplies these bfloat16 values in pairs, which is another definition.
+// Whether a set multiplies these bfloat16 values in pairs or tiles, which are other definitions;
+// test_linear_tiles.cpp has that of tiles.
 inline bool has_its_own_definition(const char* isa, const LinearCase& c) {
-  return std::strcmp(isa, "avx512_bf16") == 0 && c.input.dtype() == DType::kBFloat16;
+  const bool own = std::strcmp(isa, "avx512_bf16") == 0 || std::strncmp(isa, "amx", 3) == 0;
+  return own && c.input.dtype() == DType::kBFloat16;
 }
 
 }  // namespace masked_attn_test
