@@ -43,7 +43,13 @@ MASKED_ATTN_DEVICE inline float to_float(Half x) {
   const uint32_t sign = static_cast<uint32_t>(x.bits & 0x8000u) << 16;
   const uint32_t shifted = static_cast<uint32_t>(x.bits & 0x7fffu) << 13;
   if (shifted >= 0x0f800000u) return float_from_bits(sign | 0x7f800000u | shifted);  // Inf, NaN
-  // Moving the exponent by a product also normalises the denormals of float16.
+  if (shifted < 0x00800000u) {
+    // A denormal of float16: as a fraction behind 2^-14, which is then taken away. No operand is a
+    // denormal of float32, which some threads take for 0.
+    const float smallest = float_from_bits(0x38800000u);
+    return float_from_bits(sign |
+                           bits_from_float(float_from_bits(shifted + 0x38800000u) - smallest));
+  }
   const float magnitude = float_from_bits(shifted) * float_from_bits(0x77800000u);  // 2^112
   return float_from_bits(sign | bits_from_float(magnitude));
 }

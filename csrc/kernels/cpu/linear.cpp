@@ -42,7 +42,7 @@ TaskGrid task_grid(const LinearParams& p, int64_t strip, int64_t element_bytes) 
   const int64_t bytes = p.inputs * p.outputs * element_bytes;
   const int64_t useful = max_of(bytes / kTaskBytes, p.rows * p.outputs / (64 * 64));
   const int64_t wanted = workers == 1 ? 1 : max_of(workers, min_of(workers * kTasks, useful));
-  TaskGrid grid{p.rows, p.outputs, strip, 1, min_of(strips, wanted)};
+  TaskGrid grid{p.rows, p.outputs, strip, 1, min_of(max_of(strips, 1), wanted)};
   const int64_t most = max_of(p.rows / cpu::kPackedRows, 1);
   grid.row_parts = min_of(most, ceil_div(wanted, grid.output_parts));
   return grid;

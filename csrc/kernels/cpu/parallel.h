@@ -6,6 +6,22 @@
 namespace masked_attn {
 inline namespace MASKED_ATTN_TARGET {
 
+// While it lives the thread computes with denormals and rounds to nearest, whatever its owner asked
+// for: threads of a pool differ in that, and who takes which task must not show in a result.
+class UsualArithmetic {
+ public:
+#if defined(__SSE2__)
+  UsualArithmetic() : state_(__builtin_ia32_stmxcsr()) { __builtin_ia32_ldmxcsr(kUsual); }
+  ~UsualArithmetic() { __builtin_ia32_ldmxcsr(state_); }
+  UsualArithmetic(const UsualArithmetic&) = delete;
+  UsualArithmetic& operator=(const UsualArithmetic&) = delete;
+
+ private:
+  static constexpr uint32_t kUsual = 0x1f80;  // as at the start of a process
+  uint32_t state_;
+#endif
+};
+
 template <class Body>
 struct TaskQueue {
   const Body* body;
@@ -15,6 +31,7 @@ struct TaskQueue {
 
   static void work(int64_t begin, int64_t end, void* context) {
     TaskQueue* queue = static_cast<TaskQueue*>(context);
+    [[maybe_unused]] const UsualArithmetic usual;
     for (int64_t worker = begin; worker < end; ++worker) {
       for (;;) {
         const int64_t task = __atomic_fetch_add(&queue->next, 1, __ATOMIC_RELAXED);

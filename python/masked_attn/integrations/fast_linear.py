@@ -16,7 +16,7 @@ from transformers.pytorch_utils import Conv1D
 from ..functional import linear
 from .finding import generators_inside
 from .instance_forward import ForwardOverride, put_on, runs_own_forward, take_off
-from .visibility import wants_grad
+from .visibility import has_tangent, wants_grad
 
 __all__ = ["FastForward", "fuse_linears", "restore_head", "restore_linears", "takes"]
 
@@ -86,6 +86,8 @@ def _is_plain(layer: nn.Module) -> bool:
 def takes(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     """Whether our ``linear`` computes this product, and not torch's."""
     if wants_grad(x, weight, bias):
+        return False
+    if not torch.compiler.is_compiling() and has_tangent(x, weight, bias):
         return False
     # A subclass, as torchao's quantised weights, has products of its own.
     if type(x) not in PLAIN or type(weight) not in PLAIN or weight.layout is not torch.strided:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from types import CodeType
 from typing import Any
 
 from torch import nn
@@ -32,6 +33,12 @@ class ForwardOverride(Override[Model]):
     @property
     def __signature__(self) -> inspect.Signature:
         return inspect.signature(type(self.model).forward.__get__(self.model))
+
+    @property
+    def __code__(self) -> CodeType:
+        """``torch.export`` reads it of the module that it is given."""
+        code: CodeType = type(self.model).forward.__code__
+        return code
 
 
 def forward_slot(module: nn.Module) -> str:

@@ -126,7 +126,10 @@ def make_plan(
         encoder=_encoder_visibility(arguments),
         states=arguments.get("encoder_hidden_states"),
     )
-    if levels.padding_free and plan.states is None and not plan.textbook:
+    # A mask of four dimensions says what may be seen, but not which queries somebody reads.
+    mask = arguments.get("attention_mask")
+    dense = isinstance(mask, Tensor) and mask.ndim == 4
+    if levels.padding_free and not dense and plan.states is None and not plan.textbook:
         plan.packing, plan.pads = packing_of(
             model,
             plan.seen,

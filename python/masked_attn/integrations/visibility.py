@@ -9,12 +9,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.jit import is_tracing  # type: ignore[attr-defined]
 
 from ..functional import expand_mask, masked_softmax
 from ..reference import visible
 
-__all__ = ["Visibility", "on_host", "textbook_attention", "wants_grad"]
+__all__ = ["Visibility", "has_tangent", "on_host", "textbook_attention", "wants_grad"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,13 @@ class Visibility:
         if mask.dtype == torch.bool and same_for_all and mask.shape[0] == batch:
             return cls(keys=keys, key_mask=mask[:, 0, 0, :])
         same_heads = mask.shape[:2] == (batch, 1)
-        if filled is not None and same_heads and on_host(mask) and not is_tracing():
+        if (
+            filled is not None
+            and same_heads
+            and on_host(mask)
+            and not is_tracing()
+            and not wants_grad(mask)
+        ):
             key_mask = _key_mask_of(mask[:, 0], filled)
             if key_mask is not None:
                 return cls(keys=keys, key_mask=key_mask, causal=True)
@@ -124,6 +131,12 @@ def on_host(tensor: Tensor) -> bool:
 def wants_grad(*tensors: Tensor | None) -> bool:
     """Whether autograd records what is computed from ``tensors``."""
     return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+
+
+def has_tangent(*tensors: Tensor | None) -> bool:
+    """Whether forward-mode differentiation follows one of ``tensors``."""
+    given = (t for t in tensors if t is not None)
+    return any(forward_ad.unpack_dual(t).tangent is not None for t in given)
 
 
 def textbook_attention(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
@@ -159,3 +161,26 @@ def test_the_definition(transposed: bool) -> None:
         layer.x, layer.weight = layer.x.half().float(), layer.weight.half().float()
         assert layer.bias is not None
         assert_same_bits(layer.call(), defined(layer.x, layer.matrix, layer.bias))
+
+
+@pytest.fixture
+def flushing() -> Iterator[None]:
+    """This thread takes denormals for 0, while torch's others, which it made before, do not."""
+    linear(torch.ones(300, 300), torch.ones(1600, 300))
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this CPU cannot flush denormals")
+    yield
+    torch.set_flush_denormal(False)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.usefixtures("flushing")
+def test_denormals_count_whatever_the_thread_flushes(threads: int) -> None:
+    torch.set_num_threads(threads)
+    small = torch.tensor([1 << 13], dtype=torch.int32).view(torch.float32).expand(1600, 300)
+    results = linear(torch.ones(300, 300), small).view(torch.int32)
+    assert (results == 300 << 13).all()
+    halves = torch.full((40, 63), 1e-5).half()  # denormals of float16
+    for rows in (1, 8, 9, 100):
+        found = linear(torch.full((rows, 63), 100.0).half(), halves)
+        assert (found == torch.tensor(63 * 100 * float(halves[0, 0])).half()).all()
