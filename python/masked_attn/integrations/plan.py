@@ -202,7 +202,9 @@ def _visibility(model: GPT2Model, arguments: dict[str, Any], static: bool) -> Vi
     if mask.ndim == 4:
         usable = mask.dtype == torch.bool or mask.is_floating_point()
         if usable and mask.shape[3] == slots:
-            return Visibility.of_4d(mask, batch, slots, seen)
+            visibility = Visibility.of_4d(mask, batch, slots, seen)
+            # Causality ends at the last slot that is filled; a static cache counts from its own.
+            return visibility.up_to(keys) if visibility.causal and not static else visibility
         raise LeftToStock(f"a 4-D mask {list(mask.shape)} of {mask.dtype}, for {slots} keys")
     device = _inputs(arguments).device
     return Visibility(keys=keys, key_mask=_key_mask(mask, batch, keys, static, device), causal=True)

@@ -65,6 +65,11 @@ class Visibility:
                 return cls(keys=keys, key_mask=key_mask, causal=True)
         return cls(keys=keys, attn_mask=mask)
 
+    def up_to(self, keys: int) -> Visibility:
+        """The same for the first ``keys`` slots; nothing behind them is seen."""
+        key_mask = None if self.key_mask is None else self.key_mask[:, :keys]
+        return replace(self, keys=keys, key_mask=key_mask)
+
     def from_position(self, position: Tensor, queries: int) -> Visibility:
         """Causal from slot ``position`` on, which only the device knows, said by a mask."""
         if not self.causal:

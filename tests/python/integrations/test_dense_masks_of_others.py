@@ -1,4 +1,4 @@
-"""4-D masks say what may be seen. Which queries somebody reads they do not say: all are computed."""
+"""4-D masks say what may be seen, not which queries somebody reads: all are computed."""
 
 from __future__ import annotations
 

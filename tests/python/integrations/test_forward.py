@@ -107,7 +107,12 @@ def test_a_dense_mask_that_says_no_more_than_a_key_mask_has_its_bits(filled, kin
             model(IDS[:, :filled], attention_mask=mask[:, :filled], past_key_values=cache)
         inputs = {"position_ids": positions_of(mask)[:, filled:], "past_key_values": cache}
         results.append(model(IDS[:, filled:], attention_mask=given, **inputs).logits)
-    assert torch.equal(*results)
+    # Pads are left out where a mask of two dimensions tells them, and holes with them.
+    rows = mask[:, filled:]
+    if side == "holes":
+        torch.testing.assert_close(results[1][rows], results[0][rows])
+    else:
+        assert torch.equal(results[1][rows], results[0][rows])
 
 
 @pytest.mark.parametrize("cache", ["kv-cache", "dynamic", "static"])
