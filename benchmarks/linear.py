@@ -1,9 +1,11 @@
-"""Linear layers of a token step: few rows against the weights of 12 layers and lm_head, GPT-2 124M.
+"""Linear layers, for 1 to 4096 rows of input: those of GPT-2 124M, and larger ones.
 
-Milliseconds for all layers (48 products, ``Conv1D`` weights ``[inputs, outputs]``), and for lm_head
-(``[50257, 768]``). The rivals are torch's own product, and oneDNN with weights that were packed
-before the timing: a second copy of each weight. GB/s count every weight once, beside the read
-bandwidth of the machine.
+Milliseconds for all 12 layers (48 products in turn, ``Conv1D`` weights ``[inputs, outputs]``), for
+lm_head (``[50257, 768]``), and with ``--large`` for two weights ``[4096, 11008]`` of a larger
+model. The rivals are torch's own product (MKL), and oneDNN with weights that were packed before the
+timing: a second copy of each weight. torch's ``brgemm`` is not among them: Python reaches it only
+through what torch.compile generates. GB/s count every weight once, beside the read bandwidth of the
+machine.
 """
 
 from __future__ import annotations
@@ -15,18 +17,20 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
+import masked_attn
 from common.compare import columns, compare
 from common.options import make_parser, sizes, start
 from common.report import READING, Report
 from common.timing import Contender
 from common.trial import OURS
 from common.workloads import DTYPES, Sizes
-from masked_attn import linear as masked_linear
 
 Product = Callable[[Tensor], Tensor]
 Weights = list[tuple[Tensor, Tensor]]  # (weight [inputs, outputs], bias) of every product
 
 PACKED = "oneDNN, prepacked"
+ROWS = (1, 2, 4, 8, 16, 32, 64, 256, 2304)
+MOST_ROWS_OF_HEAD = 256  # a model asks it for the last token of each sequence
 
 
 def layer_weights(size: Sizes, dtype: torch.dtype) -> Weights:
@@ -38,6 +42,19 @@ def layer_weights(size: Sizes, dtype: torch.dtype) -> Weights:
         for _ in range(size.layers)
         for shape in shapes
     ]
+
+
+def large_weights(quick: bool, dtype: torch.dtype) -> Weights:
+    """Two of the largest of a layer of Llama 2 7B, so that no cache holds one."""
+    shape = (48, 96) if quick else (4096, 11008)
+    return [
+        (torch.randn(shape).mul(0.02).to(dtype), torch.randn(shape[1]).to(dtype)) for _ in range(2)
+    ]
+
+
+def size_of(weights: Weights) -> int:
+    """Bytes of all weights."""
+    return sum(weight.nbytes for weight, _ in weights)
 
 
 def packed(weight: Tensor, bias: Tensor | None, rows: int) -> Product:
@@ -55,7 +72,7 @@ def layer_products(weights: Weights, rows: int) -> dict[str, list[Product]]:
 
 
 def ours(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return masked_linear(x, weight, bias, transposed=True)
+    return masked_attn.linear(x, weight, bias, transposed=True)
 
 
 def addmm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -64,7 +81,7 @@ def addmm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 def head_products(weight: Tensor, rows: int) -> dict[str, list[Product]]:
     return {
-        OURS: [lambda x: masked_linear(x, weight)],
+        OURS: [lambda x: masked_attn.linear(x, weight)],
         "F.linear": [lambda x: linear(x, weight)],
         PACKED: [packed(weight, None, rows)],
     }
@@ -86,15 +103,18 @@ def measure(report: Report, size: Sizes, dtype: torch.dtype, rows: tuple[int, ..
     widths = [weight.shape[0] for weight, _ in weights]
     vocabulary = 97 if report.options.quick else 50257
     head = torch.randn(vocabulary, widths[0]).mul(0.02).to(dtype)
-    layer_bytes = sum(weight.nbytes for weight, _ in weights)
-    name = f"linear layers of a token step, {report.options.dtype}"
-    table = report.table(name, columns(report.options, READING))
+    large = large_weights(report.options.quick, dtype) if report.options.large else []
+    large_widths = [weight.shape[0] for weight, _ in large]
+    table = report.table(f"linear layers, {report.options.dtype}", columns(report.options, READING))
     for count in rows:
-        inputs = {width: torch.randn(count, width).to(dtype) for width in sorted(set(widths))}
-        for case, products, used, size_in_bytes in (
-            ("layers", layer_products(weights, count), widths, layer_bytes),
-            ("lm_head", head_products(head, count), widths[:1], head.nbytes),
-        ):
+        used = sorted({*widths, *large_widths})
+        inputs = {width: torch.randn(count, width).to(dtype) for width in used}
+        cases = [("layers", layer_products(weights, count), widths, size_of(weights))]
+        if count <= MOST_ROWS_OF_HEAD:
+            cases.append(("lm_head", head_products(head, count), widths[:1], head.nbytes))
+        if large:
+            cases.append(("large", layer_products(large, count), large_widths, size_of(large)))
+        for case, products, used, size_in_bytes in cases:
             compare(
                 report,
                 table,
@@ -108,7 +128,8 @@ def measure(report: Report, size: Sizes, dtype: torch.dtype, rows: tuple[int, ..
 @torch.inference_mode()
 def main() -> None:
     parser = make_parser(__doc__, dtype=True)
-    parser.add_argument("--rows", type=int, nargs="+", default=(1, 8, 16, 32), help="1 to 32")
+    parser.add_argument("--rows", type=int, nargs="+", default=ROWS, help="rows of the input")
+    parser.add_argument("--large", action="store_true", help="weights [4096, 11008], too")
     options = parser.parse_args()
     report = start(options)
     rows = (2,) if options.quick else tuple(options.rows)

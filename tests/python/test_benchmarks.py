@@ -22,6 +22,7 @@ NEED_TRANSFORMERS = (
     "expand_mask",
     "generate",
     "generate_profile",
+    "never_slower_layers",
     "rivals",
     "threads",
 )
