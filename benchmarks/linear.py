@@ -22,7 +22,7 @@ from common.compare import columns, compare
 from common.options import make_parser, sizes, start
 from common.report import READING, Report
 from common.timing import Contender
-from common.trial import OURS
+from common.trial import OURS, reason
 from common.workloads import DTYPES, Sizes
 
 Product = Callable[[Tensor], Tensor]
@@ -63,11 +63,19 @@ def packed(weight: Tensor, bias: Tensor | None, rows: int) -> Product:
     return lambda x: torch.ops.mkldnn._linear_pointwise(x, copy, bias, "none", [], "")
 
 
-def layer_products(weights: Weights, rows: int) -> dict[str, list[Product]]:
+def all_packed(weights: list[tuple[Tensor, Tensor | None]], rows: int) -> list[Product] | str:
+    """OneDNN with copies of all weights ``[outputs, inputs]``, or why it does not run."""
+    try:
+        return [packed(weight, bias, rows) for weight, bias in weights]
+    except RuntimeError as error:  # bfloat16 needs AVX-512
+        return reason(error)
+
+
+def layer_products(weights: Weights, rows: int) -> dict[str, list[Product] | str]:
     return {
         OURS: [partial(ours, weight=w, bias=b) for w, b in weights],
         "torch.addmm": [partial(addmm, weight=w, bias=b) for w, b in weights],
-        PACKED: [packed(w.t(), b, rows) for w, b in weights],
+        PACKED: all_packed([(w.t(), b) for w, b in weights], rows),
     }
 
 
@@ -79,16 +87,21 @@ def addmm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return torch.addmm(bias, x, weight)
 
 
-def head_products(weight: Tensor, rows: int) -> dict[str, list[Product]]:
+def head_products(weight: Tensor, rows: int) -> dict[str, list[Product] | str]:
     return {
         OURS: [lambda x: masked_attn.linear(x, weight)],
         "F.linear": [lambda x: linear(x, weight)],
-        PACKED: [packed(weight, None, rows)],
+        PACKED: all_packed([(weight, None)], rows),
     }
 
 
-def contender(products: list[Product], inputs: dict[int, Tensor], widths: list[int]) -> Contender:
+def contender(
+    products: list[Product] | str, inputs: dict[int, Tensor], widths: list[int]
+) -> Contender | str:
     """All products one after the other, each with the input of its width."""
+
+    if isinstance(products, str):
+        return products
 
     def run() -> Tensor:
         for product, width in zip(products, widths, strict=True):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import cast
 
@@ -19,12 +20,14 @@ from torch.nn.functional import linear
 from transformers import DynamicCache, GPT2Config, GPT2LMHeadModel, GPT2Model
 
 import masked_attn
+from common.agreement import agreement
 from common.options import make_parser, start
 from common.report import TIMES, Chart, Column, Report, Table, comparison
 from common.timing import Contender, take_turns
 from common.trial import OURS
 from common.workloads import DTYPES
 
+Check = Callable[[Mapping[str, Tensor]], None] | None
 ROWS = (1, 2, 4, 8, 16, 32, 64)
 STOCK = "stock"
 HELD = 16  # tokens of each sequence before a step
@@ -115,14 +118,14 @@ def prompt(model: nn.Module, rows: int) -> Contender:
 def measure(report: Report, table: Table, dtype: str) -> None:
     options = report.options
 
-    def add(what: str, rows: int, ours: Contender, stock: Contender) -> None:
-        times = take_turns({OURS: ours, STOCK: stock}, options.repeats)
+    def add(what: str, rows: int, ours: Contender, stock: Contender, check: Check = None) -> None:
+        times = take_turns({OURS: ours, STOCK: stock}, options.repeats, check)
         cells = comparison(times[OURS], times[STOCK])
         table.add({"dtype": dtype, "what": what, "rows": rows, **cells})
 
     for rows in options.rows:
         for what, ours, stock in layer_cells(options, DTYPES[dtype], rows):
-            add(what, rows, ours, stock)
+            add(what, rows, ours, stock, agreement(None))
     pair = models(options, DTYPES[dtype])
     for rows in options.rows:
         add("a step", rows, step(pair[OURS], True, rows), step(pair[STOCK], False, rows))
