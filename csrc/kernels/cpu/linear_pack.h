@@ -30,6 +30,16 @@ inline T packed_value(const S* first, const S* second) {
   }
 }
 
+// A vector of steps of one output whose inputs lie behind each other.
+template <class Element, class T, class S>
+inline Vec<T> load_steps(const S* from) {
+  if constexpr (Element::kInputs == 1) {
+    return Vec<T>::load(from);
+  } else {
+    return Vec<T>::load(reinterpret_cast<const T*>(from));
+  }
+}
+
 // What one element of a [steps, kStrip] strip holds, wherever it lies.
 template <class Element, class T, class S>
 inline T packed_weight(const WeightPart<S>& w, int64_t step, int64_t output) {
@@ -92,12 +102,7 @@ inline void pack_rows_of_outputs(const WeightPart<S>& w, T* out, int64_t strip_s
         Vec<T> square[kLanes];
 #pragma GCC unroll 16
         for (int64_t i = 0; i < kLanes; ++i) {
-          const S* from = corner + i * w.row_stride;
-          if constexpr (Element::kInputs == 1) {
-            square[i] = Vec<T>::load(from);
-          } else {
-            square[i] = Vec<T>::load(reinterpret_cast<const T*>(from));
-          }
+          square[i] = load_steps<Element, T>(corner + i * w.row_stride);
         }
         transpose(square);
 #pragma GCC unroll 16
@@ -135,6 +140,17 @@ inline void pack_input(const S* source, int64_t row_stride, int64_t rows, int64_
       fill(out + filled, T{0}, steps_of<Element>(inputs) - filled);
     }
   }
+}
+
+// The same for `rows` by `inputs` of a call. Pairs are of 16 bits, whatever else may be stored.
+template <class Element, class T>
+inline void pack_x(const LinearParams& p, Range rows, Range inputs, T* out, int64_t out_stride) {
+  with_stored_type<T>(p.input, [&](const auto* source) {
+    if constexpr (Element::kInputs == 1 || sizeof(*source) == 2) {
+      pack_input<Element>(source + rows.begin * p.input.row_stride + inputs.begin,
+                          p.input.row_stride, length(rows), length(inputs), out, out_stride);
+    }
+  });
 }
 
 }  // namespace MASKED_ATTN_TARGET

@@ -32,7 +32,8 @@ class LinearPanels {
 
   void run(Range rows, Range outputs) const {
     for (int64_t k = 0; shape_.few && k < p_.inputs; k += cpu::kInputPanel) {
-      pack_x(rows, k, min_of(cpu::kInputPanel, p_.inputs - k), few_rows_of_x(k));
+      pack_x<Element>(p_, rows, {k, min_of(k + cpu::kInputPanel, p_.inputs)}, few_rows_of_x(k),
+                      kInputStride);
     }
     for (int64_t m = rows.begin; m < rows.end; m += cpu::kLinearRows) {
       const Range some{m, min_of(m + cpu::kLinearRows, rows.end)};
@@ -74,7 +75,7 @@ class LinearPanels {
       if (shape_.few) {
         panel.input = few_rows_of_x(k);
       } else {
-        pack_x(some, k, inputs, input_);
+        pack_x<Element>(p_, some, {k, k + inputs}, input_, kInputStride);
       }
       panel.chain = chains_ + (m - rows.begin) * panel.sum_stride;
       panel.total = totals_ + (m - rows.begin) * panel.sum_stride;
@@ -104,15 +105,6 @@ class LinearPanels {
     return {weight_ + (p_.transposed ? k * p_.weight.row_stride + outputs.begin
                                      : outputs.begin * p_.weight.row_stride + k),
             p_.weight.row_stride, inputs, length(outputs), p_.transposed};
-  }
-
-  void pack_x(Range rows, int64_t k, int64_t inputs, T* out) const {
-    with_stored_type<T>(p_.input, [&](const auto* source) {
-      if constexpr (Element::kInputs == 1 || sizeof(*source) == sizeof(S)) {
-        pack_input<Element>(source + rows.begin * p_.input.row_stride + k, p_.input.row_stride,
-                            length(rows), inputs, out, kInputStride);
-      }
-    });
   }
 
   // Where few rows are kept from input `k` on; they lie panel by panel.

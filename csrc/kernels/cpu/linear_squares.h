@@ -23,15 +23,6 @@ struct SquarePanel {
   bool first;  // the first panel starts the totals, the others are added
 };
 
-template <class Element, class T, class S>
-inline Vec<T> load_steps(const S* from) {
-  if constexpr (Element::kInputs == 1) {
-    return Vec<T>::load(from);
-  } else {
-    return Vec<T>::load(reinterpret_cast<const T*>(from));
-  }
-}
-
 template <class Element, int kRows, class T, class S>
 inline void multiply_squares(const SquarePanel<T, S>& p) {
   constexpr int64_t kLanes = Vec<T>::kLanes;
@@ -99,11 +90,7 @@ class LinearSquares {
   }
 
   void run(Range outputs) const {
-    with_stored_type<T>(p_.input, [&](const auto* source) {
-      if constexpr (Element::kInputs == 1 || sizeof(*source) == sizeof(S)) {
-        pack_input<Element>(source, p_.input.row_stride, p_.rows, p_.inputs, input_, input_stride_);
-      }
-    });
+    pack_x<Element>(p_, {0, p_.rows}, {0, p_.inputs}, input_, input_stride_);
     for (int64_t n = outputs.begin; n < outputs.end; n += kLanes) {
       run_vector({n, min_of(n + kLanes, outputs.end)}, outputs.end);
     }

@@ -3,8 +3,8 @@
 // chains that stay in the first-level cache.
 #pragma once
 
-#include "linear_element.h"
 #include "linear_finish.h"
+#include "linear_pack.h"
 #include "plan.h"
 #include "workspace.h"
 
@@ -108,12 +108,7 @@ class LinearStream {
   }
 
   void add_panel(Range outputs, Range inputs, int64_t stride) const {
-    with_stored_type<T>(p_.input, [&](const auto* source) {
-      for (int64_t m = 0; m < p_.rows; ++m) {
-        load_values(source + m * p_.input.row_stride + inputs.begin, length(inputs),
-                    input_ + m * cpu::kInputPanel);
-      }
-    });
+    pack_x<OneInput>(p_, {0, p_.rows}, inputs, input_, cpu::kInputPanel);
     int64_t k = inputs.begin;
     for (; k + kStreamInputs <= inputs.end; k += kStreamInputs) {
       add_inputs<kStreamInputs>(outputs, inputs, k, stride);
