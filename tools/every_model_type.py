@@ -22,7 +22,7 @@ from typing import Any
 
 SECONDS = 60
 BYTES = 6 * 2**30
-TESTS = Path(__file__).resolve().parent.parent / "tests" / "python" / "integrations"
+TESTS = Path(__file__).resolve().parent.parent / "tests" / "python" / "hf"
 
 
 def main() -> int:
@@ -51,7 +51,7 @@ def work() -> int:
     import torch
     from model_types.compare import judge
 
-    import masked_attn.integrations  # noqa: F401
+    import masked_attn.hf  # noqa: F401
 
     torch.set_num_threads(1)
     for line in sys.stdin:

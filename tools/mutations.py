@@ -10,7 +10,7 @@ from dataclasses import dataclass
 KERNELS = "csrc/kernels"
 PACKAGE = "python/masked_attn"
 OPS = "tests/python/ops"
-MODELS = "tests/python/integrations"
+MODELS = "tests/python/hf"
 
 EXACT_TESTS = (f"{OPS}/test_exactness.py", f"{OPS}/test_masked_attention_masks.py")
 ACCURACY_TESTS = (f"{OPS}/test_masked_attention.py", f"{OPS}/test_masked_softmax.py")
@@ -288,42 +288,42 @@ MEMORY = (
 INTEGRATION = (
     Mutation(
         "mask_function_not_registered",
-        f"{PACKAGE}/integrations/attention_interface.py",
+        f"{PACKAGE}/hf/attention/interface.py",
         "    AttentionMaskInterface.register(NAME, make_mask)\n",
         "",
         INTERFACE_TESTS,
     ),
     Mutation(
         "mask_function_not_registered_and_not_checked",
-        f"{PACKAGE}/integrations/attention_interface.py",
+        f"{PACKAGE}/hf/attention/interface.py",
         REGISTRATION,
         "",
         INTERFACE_TESTS,
     ),
     Mutation(
         "activation_of_an_mlp_by_torch",
-        f"{PACKAGE}/integrations/fast_mlp.py",
+        f"{PACKAGE}/hf/layers/mlp.py",
         "return name if ours and plain else None",
         "return None",
         WHOLE_GENERATE_TESTS,
     ),
     Mutation(
         "rows_of_a_static_cache_begin_at_the_first_slot",
-        f"{PACKAGE}/integrations/visibility.py",
+        f"{PACKAGE}/hf/call/visibility.py",
         "if key_mask is not None:\n                return cls(",
         "if key_mask is None:\n                return cls(",
         WHOLE_GENERATE_TESTS,
     ),
     Mutation(
         "first_keys_of_a_smaller_cache_are_rounded",
-        f"{PACKAGE}/integrations/gpt2.py",
+        f"{PACKAGE}/hf/attention/gpt2.py",
         "(key, value) if unrounded else stored",
         "stored",
         WHOLE_GENERATE_TESTS,
     ),
     Mutation(
         "patched_forward_ignores_the_mask",
-        f"{PACKAGE}/integrations/visibility.py",
+        f"{PACKAGE}/hf/call/visibility.py",
         '{"key_mask": self.key_mask, "attn_mask": self.attn_mask}',
         '{"key_mask": None, "attn_mask": self.attn_mask}',
         FORWARD_TESTS,
@@ -337,14 +337,14 @@ INTEGRATION = (
     ),
     Mutation(
         "positions_of_packed_tokens_off_by_one",
-        f"{PACKAGE}/integrations/packed_pass.py",
+        f"{PACKAGE}/hf/call/packed_pass.py",
         "torch.arange(packing.filled, packing.filled + packing.tokens",
         "torch.arange(packing.filled + 1, packing.filled + packing.tokens + 1",
         POSITION_TESTS,
     ),
     Mutation(
         "packing_drops_the_last_token_of_a_row_from_the_cache",
-        f"{PACKAGE}/integrations/packing.py",
+        f"{PACKAGE}/hf/call/packing.py",
         "row[:, end:].zero_()",
         "row[:, end - 1 :].zero_()",
         PADDING_FREE_TESTS,

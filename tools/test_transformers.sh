@@ -23,7 +23,7 @@ for version in "$@"; do
   "$venv/bin/python" -m pip install -qq "$wheel[test]" "transformers==$version"
   say "transformers $version: testing"
   log=build/transformers-$version.log
-  PATH="$PWD/$venv/bin:$PATH" test_alone tests/python/integrations tests/python/cli 2>&1 |
+  PATH="$PWD/$venv/bin:$PATH" test_alone tests/python/hf tests/python/cli 2>&1 |
     tee "$log" || failed=1
   summary+=("transformers $version: $(tail -n 1 "$log")")
 done

@@ -18,11 +18,11 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "python"))
 
-from integrations import whole
-from integrations.models import gpt2
+from hf import whole
+from hf.models import gpt2
 
 from masked_attn import _C
-from masked_attn.integrations import patch
+from masked_attn.hf import patch
 
 LONGEST = 300
 

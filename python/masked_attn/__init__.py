@@ -30,7 +30,7 @@ from .merging import merge_attention  # noqa: E402
 from .modules import MaskedSelfAttention  # noqa: E402
 
 if TYPE_CHECKING:
-    from .integrations import KVCache, patch, patched, register_attention, report, unpatch
+    from .hf import KVCache, patch, patched, register_attention, report, unpatch
 
 __version__: str = _C.build_info()["version"]
 
@@ -63,14 +63,14 @@ def __getattr__(name: str) -> Any:
     if name not in _NEED_TRANSFORMERS:
         raise AttributeError(f"module 'masked_attn' has no attribute {name!r}")
     try:
-        integrations = import_module(".integrations", __name__)
+        hf = import_module(".hf", __name__)
     except ModuleNotFoundError as error:
         if error.name != "transformers":
             raise
         raise ImportError(
             f"masked_attn.{name} needs transformers; run: pip install 'masked_attn[hf]'"
         ) from error
-    return getattr(integrations, name)
+    return getattr(hf, name)
 
 
 def __dir__() -> list[str]:

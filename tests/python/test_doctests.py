@@ -23,7 +23,7 @@ def module_names() -> list[str]:
 
 @pytest.mark.parametrize("name", module_names())
 def test_examples(name: str) -> None:
-    if ".integrations" in name:
+    if ".hf" in name:
         pytest.importorskip("transformers")
     result = doctest.testmod(importlib.import_module(name), optionflags=FLAGS)
     assert result.failed == 0

@@ -81,7 +81,7 @@ RULES = (
 TORCH_OPS = ("functional/_ops.py",)
 LOAD_ONLY = "_library.py"
 # The program loads models; everything that is built on transformers is an integration.
-TRANSFORMERS = ("integrations/*", "cli/loading.py")
+TRANSFORMERS = ("hf/*", "cli/loading.py")
 
 
 def matches(name: str, patterns: tuple[str, ...]) -> bool:
@@ -264,7 +264,7 @@ def test_a_bad_import_is_flagged(tmp_path: Path, name: str, text: str) -> None:
     [
         ("functional/_ops.py", "import torch\ntorch.ops.masked_attn"),
         ("_library.py", "import torch\ntorch.ops.load_library('x')"),
-        ("integrations/gpt2.py", "import transformers"),
+        ("hf/attention/gpt2.py", "import transformers"),
     ],
 )
 def test_a_good_import_passes(tmp_path: Path, name: str, text: str) -> None:

@@ -17,7 +17,7 @@ from torch.nn.modules import module as modules
 TORCH = Path(torch.__file__).parent
 INCLUDE = TORCH / "include"
 HERE = Path(__file__).parent
-FILES = (Path(__file__), HERE / "integrations" / "test_private_interfaces.py")
+FILES = (Path(__file__), HERE / "hf" / "test_private_interfaces.py")
 OUR_INCLUDE = re.compile(r"#include <((?:ATen|c10|torch)/[^>]+)>")
 
 

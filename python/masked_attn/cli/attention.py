@@ -19,7 +19,7 @@ def require_patching() -> None:
         BadInput: the installed transformers is not supported.
     """
     try:
-        from masked_attn.integrations import require_gpt2
+        from masked_attn.hf import require_gpt2
 
         require_gpt2()
     except (ImportError, RuntimeError) as error:

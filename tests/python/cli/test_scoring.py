@@ -68,7 +68,7 @@ def test_their_mean_is_the_loss_of_stock(model: Any, patched: bool) -> None:
 
 
 def test_one_forward_pass_without_a_cache(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from masked_attn.integrations import patching
+    from masked_attn.hf import patching
 
     masked_attn.patch(model)
     calls: list[dict[str, Any]] = []

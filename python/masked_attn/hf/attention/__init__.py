@@ -1,0 +1,1 @@
+"""Attention of one layer, for the patch and for the attention interface."""

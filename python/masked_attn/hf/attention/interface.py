@@ -1,0 +1,197 @@
+"""``attn_implementation="masked_attn"`` for every transformers model on the attention interface.
+
+Two functions go under one name. Without the mask function every layer would get no mask at all and
+nobody would notice, so importing this file registers both and checks that both are there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.cache_utils import Cache
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from ...functional import masked_attention
+from ..call.visibility import Visibility, on_host, textbook_attention, wants_grad
+from ..versions import require_parameters
+from .masks import make_mask
+
+try:
+    from transformers.utils.output_capturing import _active_collector
+except ImportError:
+    _active_collector = None
+
+__all__ = ["NAME", "attention_forward", "make_mask", "register_attention"]
+
+NAME = "masked_attn"
+
+# They change the result of attention and the operators do not know them: scores that are bent or
+# shifted, sinks, keys chosen by an indexer, a paged cache.
+UNSUPPORTED = (
+    "softcap",
+    "s_aux",
+    "sinks",
+    "position_bias",
+    "head_mask",
+    "indices",
+    "block_indices",
+    "cache",
+)
+# Sequences back to back in one row, as DataCollatorWithFlattening and flash attention name them.
+PACKED = (
+    "cu_seq_lens_q",
+    "cu_seq_lens_k",
+    "max_length_q",
+    "max_length_k",
+    "cu_seqlens",
+    "block_table",
+)
+
+
+def register_attention() -> None:
+    """Register the attention function and the mask function; twice is once."""
+    mask_parameters = ("q_length", "kv_length", "q_offset", "kv_offset", "allow_is_causal_skip")
+    require_parameters(sdpa_mask, mask_parameters, "sdpa_mask")
+    AttentionInterface.register(NAME, attention_forward)
+    AttentionMaskInterface.register(NAME, make_mask)
+    if AttentionInterface()[NAME] is not attention_forward:
+        raise RuntimeError("masked_attn: the attention function could not be registered")
+    if AttentionMaskInterface()[NAME] is not make_mask:
+        raise RuntimeError("masked_attn: the mask function could not be registered")
+
+
+def attention_forward(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    is_causal: bool | None = None,
+    sliding_window: int | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """Attention of one layer: ``masked_attention``, or torch's own where a gradient is needed.
+
+    Args:
+        module: the attention module; its ``is_causal`` counts when there is no mask.
+        query: ``[batch, heads, queries, head_dim]``.
+        key: ``[batch, kv_heads, keys, head_dim]``.
+        value: ``[batch, kv_heads, keys, value_dim]``.
+        attention_mask: what the mask function returned, or a 4-D mask of the caller.
+        dropout: dropout of the weights (then torch's own attention runs).
+        scaling: factor of the scores; ``None`` means ``head_dim ** -0.5``.
+        is_causal: overrides that of the module.
+        sliding_window: counts unless a 4-D mask says all.
+
+    Returns:
+        ``[batch, queries, heads, value_dim]``, and the weights when attentions are asked for.
+
+    Raises:
+        ValueError: an argument that changes the result and is not supported.
+    """
+    # From transformers 5.24 on some layers hand on their ordinary cache, which means nothing here.
+    if isinstance(kwargs.get("cache"), Cache):
+        kwargs["cache"] = None
+    _refuse_unsupported(kwargs)
+    causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
+    if causal:
+        _refuse_restarts(kwargs.get("position_ids"), attention_mask)
+    seen = _visibility(attention_mask, key, causal, sliding_window)
+    key, value = key[:, :, : seen.keys], value[:, :, : seen.keys]
+    if kwargs.get("output_attentions") or _attentions_are_collected():
+        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+        out, weights = textbook_attention(query, key, value, seen, scale=scale, dropout=dropout)
+        return out.transpose(1, 2).contiguous(), weights
+    if dropout > 0.0 or wants_grad(query, key, value, seen.attn_mask):
+        out, _ = sdpa_attention_forward(
+            module,
+            query,
+            key,
+            value,
+            seen.dense(query),
+            dropout=dropout,
+            scaling=scaling,
+            is_causal=seen.causal,
+        )
+        return out, None
+    out = masked_attention(query, key, value, scale=scaling, **seen.arguments())
+    return out.transpose(1, 2).contiguous(), None
+
+
+def _visibility(mask: Tensor | None, key: Tensor, causal: bool, window: int | None) -> Visibility:
+    batch, keys = key.shape[0], key.shape[2]
+    if mask is None:
+        return Visibility(keys=keys, causal=bool(causal), window=window)
+    if mask.ndim == 2:
+        return Visibility(keys=mask.shape[1], key_mask=mask, causal=True, window=window)
+    if mask.ndim == 4:
+        return Visibility.of_4d(mask, batch, keys)
+    raise ValueError(f"masked_attn: attention_mask must be 2-D or 4-D, got {list(mask.shape)}")
+
+
+def _refuse_unsupported(kwargs: dict[str, Any]) -> None:
+    for name in UNSUPPORTED:
+        if kwargs.get(name) is not None:
+            raise ValueError(
+                f'attn_implementation="{NAME}" does not support {name}; '
+                'use attn_implementation="eager" for this model'
+            )
+    for name in PACKED:
+        if kwargs.get(name) is not None:
+            raise ValueError(
+                f'attn_implementation="{NAME}" does not support {name} (packed sequences would see '
+                "each other): give each sequence a row of a padded batch, or use "
+                "masked_attn.packed_attention"
+            )
+
+
+def _refuse_restarts(positions: Tensor | None, mask: Tensor | None) -> None:
+    """Packed sequences: transformers parts them only where there is neither mask nor cache."""
+    if positions is None or positions.ndim != 2 or positions.shape[1] == 1:
+        return
+    if not on_host(positions):
+        return
+    restarts = (positions[:, 1:] == 0) & (positions[:, :-1] > 0)
+    if mask is not None:
+        sees_previous = _sees_previous(mask, positions.shape[1])
+        if sees_previous is None:
+            return
+        restarts = restarts & sees_previous
+    try:
+        packed = bool(restarts.any())
+    except RuntimeError:  # FakeTensorMode and make_fx refuse to tell a value
+        return
+    if packed:
+        raise ValueError(
+            f'attn_implementation="{NAME}" got position_ids that start again (packed sequences) '
+            "together with a cache or a mask, where they would see each other: pass "
+            "use_cache=False and no attention_mask"
+        )
+
+
+def _sees_previous(mask: Tensor, queries: int) -> Tensor | None:
+    """Bool ``[batch, queries - 1]``: whether tokens, from the second on, see the one before them.
+
+    None where the mask does not say which key that is: its keys are slots of a cache.
+    """
+    if mask.ndim == 2:
+        real = mask[:, -queries:] != 0
+        return real[:, 1:] & real[:, :-1]
+    if mask.ndim != 4 or mask.dtype != torch.bool or mask.shape[2:] != (queries, queries):
+        return None
+    return mask.diagonal(-1, dim1=2, dim2=3).any(1)
+
+
+def _attentions_are_collected() -> bool:
+    """Some models (GPT-2) do not tell their layers that attentions are collected."""
+    collected = _active_collector.get() if _active_collector is not None else None
+    return any(name.endswith("attentions") for name in collected or ())
+
+
+register_attention()

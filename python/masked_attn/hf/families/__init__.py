@@ -1,0 +1,1 @@
+"""Model families: what ``patch`` knows of each kind of model."""

@@ -1,0 +1,1 @@
+"""What ran last, and the report of it."""

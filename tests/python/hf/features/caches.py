@@ -1,0 +1,93 @@
+"""Where keys and values are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+from unittest import mock
+
+import torch
+from hf.features.feature import IDS, MASK, Feature, generating, stock
+from hf.models import generate
+from torch import Tensor
+from transformers import DynamicCache
+from transformers.cache_utils import Cache, QuantizedLayer, StaticSlidingWindowLayer
+
+from masked_attn import report
+from masked_attn.hf import KVCache
+from masked_attn.hf.call import plan
+
+SLOTS = 40
+
+
+class Elsewhere(QuantizedLayer):
+    """A quantized layer without loss: what is stored is not what attention needs."""
+
+    def _quantize(self, tensor: Tensor, axis: int) -> Tensor:
+        return -tensor
+
+    def _dequantize(self, q_tensor: Tensor) -> Tensor:
+        return -q_tensor
+
+
+class Stream(nullcontext[None]):
+    """Stands in for a stream of a GPU."""
+
+    def wait_stream(self, stream: Any) -> None:
+        """Nothing runs beside the host."""
+
+
+def offloaded(model: Any, implementation: str = "offloaded") -> Any:
+    """Layers that are not needed move away: here from the CPU to the CPU."""
+    no_device = mock.patch.object(torch.cuda, "default_stream", return_value=Stream())
+    with mock.patch.object(torch, "Stream", Stream), no_device:
+        return generate(model, IDS, MASK, cache_implementation=implementation)
+
+
+def offloaded_static_on_a_device(model: Any) -> Any:
+    """Reading what these layers count would wait for a GPU; here we only say so."""
+    with mock.patch.object(plan, "on_host", return_value=False):
+        return offloaded(model, "offloaded_static")
+
+
+def given(cache: Callable[[Any], Cache]) -> Callable[[Any], Any]:
+    return lambda model: generate(model, IDS, MASK, past_key_values=cache(model.config))
+
+
+def kv_cache(model: Any) -> Any:
+    cache = KVCache(max_length=4) if report(model)["patched"] else DynamicCache()
+    return generate(model, IDS, MASK, past_key_values=cache)
+
+
+def cropped(model: Any) -> Any:
+    """Four tokens are taken back, then others follow."""
+    cache = KVCache() if report(model)["patched"] else DynamicCache(config=model.config)
+    with torch.no_grad():
+        model(IDS, past_key_values=cache)
+        cache.crop(-4)
+        return model(IDS[:, :3], past_key_values=cache).logits
+
+
+CACHES = {
+    "kvcache": Feature(kv_cache),
+    "dynamiccache": generating(cache_implementation="dynamic"),
+    "staticcache": generating(cache_implementation="static"),
+    "quantized-caches": Feature(
+        given(lambda config: Cache(layers=[Elsewhere(residual_length=4) for _ in range(2)]))
+    ),
+    "offloaded-caches": Feature(offloaded),
+    "crop": Feature(cropped),
+    "use-cache-false": generating(use_cache=False),
+}
+STOCK_CACHES = {
+    # An empty cache is no riddle: only the steps after the prompt are stock.
+    "offloaded-static-caches": stock(
+        "the cache counts its tokens on a device", offloaded_static_on_a_device, only_last=True
+    ),
+    "static-caches-with-a-window": stock(
+        "the cache hands over 4 slots from 6 on, after 9",
+        given(lambda config: Cache(layers=[StaticSlidingWindowLayer(SLOTS, 4) for _ in range(2)])),
+        only_last=True,
+    ),
+}

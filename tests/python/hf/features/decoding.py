@@ -1,0 +1,67 @@
+"""Ways of calling ``generate``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from hf.features.feature import IDS, MASK, ONE, Feature, generating
+from hf.models import generate, gpt2, prompts
+from transformers import DynamicCache
+from transformers.generation.streamers import BaseStreamer
+
+from masked_attn import report
+from masked_attn.hf import KVCache, patch
+
+
+class Heard(BaseStreamer):
+    """A streamer that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.tokens: list[torch.Tensor] = []
+
+    def put(self, value: torch.Tensor) -> None:
+        self.tokens.append(value.reshape(-1))
+
+    def end(self) -> None:
+        self.tokens.append(torch.tensor([-1]))
+
+
+def streamed(model: Any) -> Any:
+    heard = Heard()
+    result = generate(model, ONE, None, streamer=heard)
+    return [result, torch.cat(heard.tokens)]
+
+
+def assisted(model: Any) -> Any:
+    assistant = gpt2(layers=1)
+    if report(model)["patched"]:
+        patch(assistant)
+    return generate(model, ONE, None, assistant_model=assistant)
+
+
+def continued(model: Any) -> Any:
+    """A second prompt behind the answer to the first, whose keys and values are in the cache."""
+    patched = report(model)["patched"]
+    cache = KVCache() if patched else DynamicCache(config=model.config)
+    first = generate(model, IDS, MASK, 6, past_key_values=cache).sequences
+    grown = torch.cat([first, prompts([4, 4, 4], seed=9)[0]], dim=1)
+    mask = torch.nn.functional.pad(MASK, (0, grown.shape[1] - MASK.shape[1]), value=1)
+    return generate(model, grown, mask, 6, past_key_values=cache)
+
+
+SAMPLED = {"do_sample": True, "top_k": 20, "temperature": 1.3}
+DECODING = {
+    "greedy-search": generating(),
+    "sampling": generating(**SAMPLED),
+    "num-return-sequences": generating(num_return_sequences=3, **SAMPLED),
+    "beam-search": generating(num_beams=3),
+    "beam-sampling": generating(num_beams=3, do_sample=True),
+    "assisted-decoding": Feature(assisted),
+    # 5.4.0 cannot do without an end of sequence.
+    "prompt-lookup-decoding": generating(ONE, None, prompt_lookup_num_tokens=3, eos_token_id=7),
+    "classifier-free-guidance": generating(guidance_scale=1.5),
+    "streamers": Feature(streamed),
+    "prefill-chunk-size": generating(prefill_chunk_size=4),
+    "continuing-from-a-cache": Feature(continued),
+}
