@@ -19,9 +19,9 @@ def require_patching() -> None:
         BadInput: the installed transformers is not supported.
     """
     try:
-        from masked_attn.hf import require_gpt2
+        from masked_attn.hf import require_family
 
-        require_gpt2()
+        require_family()
     except (ImportError, RuntimeError) as error:
         raise BadInput(first_line(error)) from error
 

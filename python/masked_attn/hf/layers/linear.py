@@ -15,7 +15,7 @@ from transformers.pytorch_utils import Conv1D
 
 from ...functional import linear
 from ..call.visibility import has_tangent, wants_grad
-from ..families.finding import generators_inside
+from ..families.finding import backbone_inside, generators_inside
 from ..instance.forward_slot import ForwardOverride, put_on, runs_own_forward, take_off
 
 __all__ = ["FastForward", "fuse_linears", "restore_head", "restore_linears", "takes"]
@@ -71,7 +71,7 @@ def _linears(model: nn.Module) -> Iterator[nn.Module]:
     for block in model.modules():
         if isinstance(block, GPT2Block):
             yield from (layer for layer in block.modules() if isinstance(layer, Conv1D))
-    for generator in generators_inside(model):
+    for generator in generators_inside(model, backbone_inside(model)[1]):
         head: nn.Module | None = generator._modules.get("lm_head")
         if head is not None:
             yield head._modules.get("base_layer") or head

@@ -7,17 +7,15 @@ from itertools import groupby
 from typing import Any
 
 import torch
-from transformers.models.gpt2.modeling_gpt2 import GPT2Model
 
 from ... import _library
-from ..call.forward import patch_of
-from ..call.plan import STOCK
-from ..families.finding import gpt2_inside
+from ..call.forward import PatchedForward, patch_of
+from ..families.family import module_at
+from ..families.finding import backbone_inside
 from .last_run import LastRun
+from .trace import OPERATORS, STOCK
 
 __all__ = ["Report", "report"]
-
-OPERATORS = ("packed_attention", "cached_attention", "masked_attention")
 
 
 class Report(dict[str, Any]):
@@ -53,8 +51,8 @@ def report(model: torch.nn.Module) -> Report:
         What is not known is None.
 
     Raises:
-        TypeError: not a GPT-2.
-        ValueError: several GPT-2 models inside.
+        TypeError: no model of a known family.
+        ValueError: several of them inside.
 
     Example:
         >>> from transformers import GPT2Config, GPT2LMHeadModel
@@ -73,24 +71,23 @@ def report(model: torch.nn.Module) -> Report:
         tiles     each layer visited 4 of 4 (48 queries x 64 keys)
         cache     KVCache, 5 of 5 slots, 0.0 MB
     """
-    transformer = gpt2_inside(model)
-    forward = patch_of(transformer)
+    forward = patch_of(*backbone_inside(model))
     if forward is None:
         return Report(patched=False)
     facts = Report(patched=True, fused=forward.levels.fused)
     last, prompt = forward.last, forward.prompt
     if last is not None:
-        before = None if prompt is None or prompt is last else _facts(prompt, transformer)
-        facts.update(_facts(last, transformer), prompt=before)
+        before = None if prompt is None or prompt is last else _facts(prompt, forward)
+        facts.update(_facts(last, forward), prompt=before)
     return facts
 
 
-def _facts(last: LastRun, transformer: GPT2Model) -> dict[str, Any]:
+def _facts(last: LastRun, forward: PatchedForward) -> dict[str, Any]:
+    family, config = forward.family, forward.model.config
+    layers = enumerate(family.layers_of(forward.model))
     # A layer keeps its number when others are removed.
-    numbers = [
-        getattr(getattr(block, "attn", None), "layer_idx", place)
-        for place, block in enumerate(transformer.h)
-    ]
+    modules = [(place, module_at(layer, family.attention)) for place, layer in layers]
+    numbers = [getattr(module.config, "number", place) for place, module in modules]
     return {
         "batch": last.batch,
         "queries": last.queries,
@@ -98,7 +95,7 @@ def _facts(last: LastRun, transformer: GPT2Model) -> dict[str, Any]:
         "padding_free": last.padding_free,
         "pads": last.pads,
         "layers": [_layer(last, number) for number in numbers],
-        "tiles": _tiles(last, transformer.config.n_head),
+        "tiles": _tiles(last, config.num_attention_heads),
         "cache": last.cache,
     }
 
@@ -106,9 +103,9 @@ def _facts(last: LastRun, transformer: GPT2Model) -> dict[str, Any]:
 def _layer(last: LastRun, number: int) -> dict[str, Any]:
     if last.why is not None:
         return {"path": STOCK, "operator": None, "why": last.why, "cross": None}
-    why = last.reasons.get(number)
-    facts = _path(last.paths.get(number), last.queries, why)
-    cross = last.cross_paths.get(number)
+    why = last.trace.reasons.get(number)
+    facts = _path(last.trace.paths.get(number), last.queries, why)
+    cross = last.trace.cross_paths.get(number)
     return {**facts, "cross": None if cross is None else _path(cross, last.queries, why)}
 
 
@@ -119,7 +116,7 @@ def _path(name: str | None, queries: int | None, why: str | None) -> dict[str, A
 
 
 def _tiles(last: LastRun, heads: int) -> dict[str, int] | None:
-    ran = set(last.paths.values()) & set(OPERATORS)
+    ran = set(last.trace.paths.values()) & set(OPERATORS)
     if not last.countable or not ran:
         return None
     assert last.batch is not None and last.queries is not None and last.keys is not None
