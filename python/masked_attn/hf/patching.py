@@ -8,7 +8,6 @@ models notice nothing.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -202,7 +201,7 @@ def _take_attention(family: ModelFamily, backbone: Any, levels: Levels) -> Patch
         for path, attention in attentions_of(family, layer).items():
             require_attention(attention, f"{path} of {family.layer}")
     interface.register_attention()
-    eager = sys.modules[family.module_name].eager_attention_forward
+    eager = family.eager_attention
     for place, layer in enumerate(layers):
         for path, attention in attentions_of(family, layer).items():
             number = getattr(attention, "layer_idx", None)

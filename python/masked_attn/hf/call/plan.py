@@ -190,7 +190,7 @@ def _size(family: ModelFamily, call: ForwardCall) -> tuple[int, int]:
 def _visibility(
     family: ModelFamily, model: Any, call: ForwardCall, batch: int, queries: int, static: bool
 ) -> Visibility:
-    seen, slots = _cache_sizes(call.cache, queries, static)
+    seen, slots = _cache_sizes(self_attention_cache(call.cache), queries, static)
     # What a static cache holds so far is for its layers to know: here every slot counts.
     keys = slots if static else seen + queries
     mask = call.mask

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
-from types import ModuleType
 from typing import Any
 
 from torch import nn
@@ -73,24 +72,29 @@ class ModelFamily:
         return f"transformers.models.{self.folder}.modeling_{self.folder}"
 
     @cached_property
-    def module(self) -> ModuleType:
-        """The modeling file, imported."""
-        return import_module(self.module_name)
-
-    @cached_property
     def backbone_class(self) -> type[nn.Module]:
-        found: type[nn.Module] = getattr(self.module, self.backbone)
+        found: type[nn.Module] = getattr(import_module(self.module_name), self.backbone)
         return found
 
     @cached_property
     def layer_class(self) -> type[nn.Module]:
-        found: type[nn.Module] = getattr(self.module, self.layer)
+        found: type[nn.Module] = getattr(import_module(self.module_name), self.layer)
         return found
 
     @cached_property
     def attention_type(self) -> type[nn.Module]:
-        found: type[nn.Module] = getattr(self.module, self.attention_class)
+        found: type[nn.Module] = getattr(import_module(self.module_name), self.attention_class)
         return found
+
+    @property
+    def eager_attention(self) -> Callable[..., Any]:
+        """The attention that stock layers fall back to."""
+        found: Callable[..., Any] = import_module(self.module_name).eager_attention_forward
+        return found
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles of a patched model name their family: it holds classes by now."""
+        return _family_named, (self.name,)
 
     @property
     def attentions(self) -> tuple[str, ...]:
@@ -118,3 +122,9 @@ def module_at(module: nn.Module, path: str) -> nn.Module | None:
             return None
         found = found._modules.get(name)
     return found
+
+
+def _family_named(name: str) -> ModelFamily:
+    from .registry import FAMILIES
+
+    return next(family for family in FAMILIES if family.name == name)

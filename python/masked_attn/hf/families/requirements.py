@@ -31,6 +31,7 @@ def require_family(family: ModelFamily = GPT2) -> None:
     """
     try:
         kinds = (family.backbone_class, family.layer_class, family.attention_type)
+        family.eager_attention  # noqa: B018
     except (AttributeError, ImportError) as error:
         raise changed(f"{family.name} is not where it was ({error})") from error
     cross = _CROSS if family.cross_attention else ()

@@ -96,39 +96,35 @@ def mask_reader(family: ModelFamily, backbone: nn.Module) -> str | None:
             return f"layer {number} is wrapped in {type(layer).__name__}"
         if type(layer).forward is not kind.forward:
             return f"layer {number} is a {type(layer).__name__}"
-        reader = _reader_in_layer(family, layer)
+        reader = _mask_reader_in(family, layer, number)
         if reader is not None:
-            return f"{reader} layer {number}"
+            return reader
     return None
 
 
-def _reader_in_layer(family: ModelFamily, layer: nn.Module) -> str | None:
+def _mask_reader_in(family: ModelFamily, layer: nn.Module, number: int) -> str | None:
     """The same for one layer: it, what holds its attention, and its attention."""
     if layer._forward_pre_hooks:
-        return "a forward pre-hook on"
-    if not TRACES.isdisjoint(layer.__dict__) and not _passes_masks_on(layer):
-        return "forward was replaced or hooked in"
+        return f"a forward pre-hook on layer {number}"
+    if not _passes_masks_on(layer):
+        return f"forward was replaced or hooked in layer {number}"
     for path in family.attentions:
         held: nn.Module | None = layer
         *around, last = path.split(".")
         for name in around:
             held = None if held is None else held._modules.get(name)
             if held is not None and held._forward_pre_hooks:
-                return f"a forward pre-hook on {name} of"
-            if held is not None and not _own_trace(held):
-                return f"forward of {name} was replaced or hooked in"
+                return f"a forward pre-hook on {name} of layer {number}"
+            if held is not None and not _passes_masks_on(held):
+                return f"forward of {name} was replaced or hooked in layer {number}"
         held = None if held is None else held._modules.get(last)
         if held is None:
             continue
         if held._forward_pre_hooks_with_kwargs or held._forward_hooks_with_kwargs:
-            return f"a hook with_kwargs on {path} of"
-        if not _own_trace(held):
-            return f"forward of {path} was replaced or hooked in"
+            return f"a hook with_kwargs on {path} of layer {number}"
+        if not _passes_masks_on(held):
+            return f"forward of {path} was replaced or hooked in layer {number}"
     return None
-
-
-def _own_trace(module: nn.Module) -> bool:
-    return TRACES.isdisjoint(module.__dict__) or _passes_masks_on(module)
 
 
 def shape_reader(backbone: nn.Module, previous: Any) -> str | None:
@@ -155,7 +151,7 @@ def shape_reader(backbone: nn.Module, previous: Any) -> str | None:
         kind = type(module)
         if not {_library(kind.forward), _library(kind.__call__)} <= WORK_ON_TOKENS:
             return f"{name} is a {kind.__module__}.{kind.__qualname__}"
-        if not TRACES.isdisjoint(module.__dict__) and not _passes_masks_on(module):
+        if not _passes_masks_on(module):
             return f"forward of {name} was replaced or hooked"
         for hook in _hooks(module):
             if _library(hook) not in ONLY_COLLECT or _module(hook) == COUNTS_TOKENS:
@@ -171,6 +167,9 @@ def _hooks(module: nn.Module) -> Iterator[Any]:
 
 
 def _passes_masks_on(module: nn.Module) -> bool:
+    """Whether the module runs its own ``forward``, perhaps beneath a hook that moves tensors."""
+    if TRACES.isdisjoint(module.__dict__):
+        return True
     return _only_moves(module) and runs_own_forward(module)
 
 
