@@ -32,9 +32,7 @@ from .instance.neighbours import (
     require_own_block,
     require_own_model,
 )
-from .layers.activation import fuse_activations, restore_activations
-from .layers.linear import fuse_linears, restore_head, restore_linears
-from .layers.mlp import fuse_mlps, restore_mlps
+from .layers.replacement import restore_layers, set_layers
 from .levels import Levels
 
 __all__ = ["patch", "patched", "paths", "unpatch"]
@@ -131,10 +129,8 @@ def unpatch(model: Model) -> Model:
         for block, originals in forward.originals:
             for name, original in originals.items():
                 _put_back(block, name, original)
-        restore_mlps(transformer)
-        restore_activations(transformer)
         restore_forward(transformer, forward.previous)
-    restore_linears(model)
+    restore_layers(model)
     for generator in generators_inside(model):
         _unpatch_cache_preparation(generator)
     return model
@@ -169,7 +165,7 @@ def patched(model: Model, **levels: Any) -> Iterator[Model]:
         else:
             for generator in unprepared:  # only a part was patched, as the ``transformer``
                 _unpatch_cache_preparation(generator)
-                restore_head(generator)
+                restore_layers(generator, but=transformer)
             _apply(levels_before, transformer if unprepared else model, forward)
 
 
@@ -185,10 +181,12 @@ def paths(model: torch.nn.Module) -> dict[int, str]:
 
 def _apply(levels: Levels, model: torch.nn.Module, forward: PatchedForward) -> None:
     forward.levels = levels
-    (fuse_activations if levels.fuse_activation else restore_activations)(forward.model)
-    (fuse_linears if levels.fast_linear else restore_linears)(model)
-    both = levels.fast_linear and levels.fuse_activation
-    (fuse_mlps if both else restore_mlps)(forward.model)
+    set_layers(
+        model,
+        forward.model,
+        fast_linear=levels.fast_linear,
+        fuse_activation=levels.fuse_activation,
+    )
 
 
 def _replace_attention(transformer: GPT2Model, levels: Levels) -> PatchedForward:
