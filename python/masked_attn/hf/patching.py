@@ -29,9 +29,7 @@ from .instance.neighbours import (
     require_own_layer,
     require_own_model,
 )
-from .layers.activation import fuse_activations, restore_activations
-from .layers.linear import fuse_linears, restore_head, restore_linears
-from .layers.mlp import fuse_mlps, restore_mlps
+from .layers.replacement import restore_layers, set_layers
 from .levels import Levels
 
 __all__ = ["patch", "patched", "paths", "unpatch"]
@@ -129,10 +127,8 @@ def unpatch(model: Model) -> Model:
     forward = patch_of(family, backbone)
     if forward is not None:
         _give_attention_back(family, backbone)
-        restore_mlps(backbone)
-        restore_activations(backbone)
         restore_forward(backbone, forward.previous)
-    restore_linears(model)
+    restore_layers(model)
     for generator in generators_inside(model, backbone):
         _unpatch_cache_preparation(generator)
     return model
@@ -167,7 +163,7 @@ def patched(model: Model, **levels: Any) -> Iterator[Model]:
         else:
             for generator in unprepared:  # only a part was patched, as the ``transformer``
                 _unpatch_cache_preparation(generator)
-                restore_head(generator)
+                restore_layers(generator, but=backbone)
             _apply(levels_before, backbone if unprepared else model, forward)
 
 
@@ -183,10 +179,12 @@ def paths(model: torch.nn.Module) -> dict[int, str]:
 
 def _apply(levels: Levels, model: torch.nn.Module, forward: PatchedForward) -> None:
     forward.levels = levels
-    (fuse_activations if levels.fuse_activation else restore_activations)(forward.model)
-    (fuse_linears if levels.fast_linear else restore_linears)(model)
-    both = levels.fast_linear and levels.fuse_activation
-    (fuse_mlps if both else restore_mlps)(forward.model)
+    set_layers(
+        model,
+        forward.model,
+        fast_linear=levels.fast_linear,
+        fuse_activation=levels.fuse_activation,
+    )
 
 
 def _take_attention(family: ModelFamily, backbone: Any, levels: Levels) -> PatchedForward:
