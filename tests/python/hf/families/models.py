@@ -1,0 +1,196 @@
+"""Small models of every family, from configs alone, and how stock code is asked about them.
+
+No head of attention is like another: fewer key heads than heads, heads that do not fill the width,
+windows in all, some or none of the layers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from hf.models import VOCAB, fill
+from torch import Tensor
+
+WINDOW = 4
+FIRST_WORD = 5  # below it are pads, the ends of sentences and masks
+
+DECODER = {
+    "vocab_size": VOCAB,
+    "hidden_size": 32,
+    "intermediate_size": 44,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+    "pad_token_id": 0,
+    "bos_token_id": None,
+    "eos_token_id": None,
+    # A token that was seen would predict itself for ever.
+    "tie_word_embeddings": False,
+}
+ENCODER = {
+    "vocab_size": VOCAB,
+    "hidden_size": 32,
+    "intermediate_size": 44,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 512,
+    "pad_token_id": 0,
+    "type_vocab_size": 2,
+}
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 10000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+GEMMA = {
+    **DECODER,
+    "num_hidden_layers": 3,
+    "head_dim": 16,
+    "query_pre_attn_scalar": 16,
+    "sliding_window": WINDOW,
+    "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+}
+
+
+@dataclass(frozen=True)
+class Family:
+    """A model family of transformers, at a size for tests."""
+
+    name: str
+    kind: str  # "decoder" or "encoder"
+    config_class: str
+    prefix: str  # of the names of its classes
+    settings: dict[str, Any] = field(repr=False)
+    windows: bool = False  # some layer sees only what is near
+    classes: dict[str, str] = field(default_factory=dict, repr=False)  # where the prefix is another
+
+    def config(self, **changes: Any) -> Any:
+        wanted = getattr(transformers, self.config_class, None)
+        if wanted is None:
+            pytest.skip(f"transformers {transformers.__version__} has no {self.config_class}")
+        settings = {**self.settings, **changes}
+        implementation = settings.pop("implementation", "eager")
+        config = wanted(**settings)
+        config._attn_implementation = implementation
+        return config
+
+    def model_class(self, head: str) -> Any:
+        name = self.classes.get(head, self.prefix + head)
+        found = getattr(transformers, name, None)
+        if found is None:
+            pytest.skip(f"transformers {transformers.__version__} has no {name}")
+        return found
+
+    def build(self, head: str = "Model", *, seed: int = 1, std: float = 0.2, **config: Any) -> Any:
+        """In eval mode; equal arguments give equal weights, whatever the implementation."""
+        settings = self.config(**config)
+        model = self.model_class(head)(settings).eval()
+        fill(model, seed, std)
+        if not config.get("tie_word_embeddings", self.settings.get("tie_word_embeddings", True)):
+            return model
+        model.tie_weights()
+        return model
+
+    def first_position(self) -> int:
+        """Of a sequence: RoBERTa begins behind the id of the pad."""
+        return self.settings["pad_token_id"] + 1 if "oberta" in self.config_class.lower() else 0
+
+    def positions(self, mask: Tensor) -> Tensor:
+        """Position ids ``[batch, slots]`` that count real tokens only; pads have the first one."""
+        return self.first_position() + (mask.long().cumsum(-1) - 1).clamp(min=0)
+
+
+def _decoder(name: str, prefix: str, windows: bool = False, **settings: Any) -> Family:
+    config = f"{prefix}Config"
+    return Family(name, "decoder", config, prefix, {**DECODER, **settings}, windows)
+
+
+def _gemma3(name: str, **settings: Any) -> Family:
+    classes = {
+        "Model": "Gemma3TextModel",
+        "ForSequenceClassification": "Gemma3TextForSequenceClassification",
+    }
+    merged = {**GEMMA, **settings}
+    return Family(name, "decoder", "Gemma3TextConfig", "Gemma3", merged, True, classes)
+
+
+def _encoder(name: str, prefix: str, config: str, **settings: Any) -> Family:
+    return Family(name, "encoder", config, prefix, {**ENCODER, **settings})
+
+
+DISTILBERT = {
+    "vocab_size": VOCAB,
+    "dim": 32,
+    "hidden_dim": 44,
+    "n_layers": 2,
+    "n_heads": 4,
+    "max_position_embeddings": 512,
+    "pad_token_id": 0,
+}
+MODERNBERT = {
+    "vocab_size": VOCAB,
+    "hidden_size": 32,
+    "intermediate_size": 44,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "local_attention": 2 * WINDOW,
+    "layer_types": ["full_attention", "sliding_attention"] * 2,
+    "max_position_embeddings": 512,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "cls_token_id": 1,
+    "eos_token_id": 2,
+    "sep_token_id": 2,
+}
+DECODERS = [
+    _decoder("llama", "Llama"),
+    _decoder("llama3_rope", "Llama", rope_parameters=LLAMA3),
+    _decoder("llama_biases", "Llama", attention_bias=True, mlp_bias=True),
+    _decoder("qwen2", "Qwen2"),
+    _decoder(
+        "qwen2_windows",
+        "Qwen2",
+        windows=True,
+        use_sliding_window=True,
+        sliding_window=WINDOW,
+        layer_types=["full_attention", "sliding_attention"],
+    ),
+    _decoder("qwen3", "Qwen3", head_dim=16),
+    _decoder("mistral", "Mistral", windows=True, sliding_window=WINDOW),
+    _decoder("mistral_no_window", "Mistral", sliding_window=None),
+    _gemma3("gemma3"),
+    _gemma3("gemma3_256", head_dim=256, query_pre_attn_scalar=256, num_key_value_heads=1),
+]
+ENCODERS = [
+    _encoder("bert", "Bert", "BertConfig"),
+    _encoder("roberta", "Roberta", "RobertaConfig", pad_token_id=1),
+    _encoder("xlm_roberta", "XLMRoberta", "XLMRobertaConfig", pad_token_id=1),
+    Family("distilbert", "encoder", "DistilBertConfig", "DistilBert", DISTILBERT),
+    # Its embeddings are narrower than its layers.
+    _encoder("electra", "Electra", "ElectraConfig", embedding_size=20),
+    Family("modernbert", "encoder", "ModernBertConfig", "ModernBert", MODERNBERT, True),
+]
+FAMILIES = {family.name: family for family in [*DECODERS, *ENCODERS]}
+
+
+def each(families: list[Family]) -> Any:
+    """One test for each family, as the argument ``family``."""
+    return pytest.mark.parametrize("family", families, ids=[family.name for family in families])
+
+
+def some(*names: str) -> Any:
+    return each([FAMILIES[name] for name in names])
+
+
+@torch.no_grad()
+def quietly(model: Any, *args: Any, **more: Any) -> Any:
+    """A forward without gradients."""
+    return model(*args, **more)
