@@ -33,8 +33,8 @@ ROOT = Path(__file__).resolve().parents[3]
 HEAD = ["feature", "path", "note", "test"]
 WARNING = "masked_attn: stock attention runs: "
 SAYS_WHY = ("LeftToStock", "left_to_stock")
-# A step of one token is fused, too.
-PATHS = {"fused": {"fused", "one-query"}, "textbook": {"textbook"}, "stock": {"stock"}}
+FUSED = {"packed_attention", "cached_attention", "masked_attention"}
+PATHS = {"fused": FUSED, "textbook": {"textbook"}, "stock": {"stock"}}
 
 
 def lines_of_the_table(text: str) -> list[list[str]]:

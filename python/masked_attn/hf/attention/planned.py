@@ -77,6 +77,8 @@ def attend_as_planned(
         kwargs: what the layer says besides, for stock code.
     """
     cache, number = self_attention_cache(plan.cache), config.number
+    if layer.window is not None:
+        plan.trace.windows.add(layer.window)
     # Any other mask was put there by somebody who wants it to count.
     if mask is None or mask.numel() > 0:
         plan.trace.paths[number] = STOCK

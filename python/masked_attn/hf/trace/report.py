@@ -38,12 +38,12 @@ def report(model: torch.nn.Module) -> Report:
         - ``batch``, ``queries``, ``keys``: sizes of the last forward;
         - ``padding_free``: whether the blocks ran without the pads that nobody reads; ``pads``: why
           they did not, where the caller could change that;
-        - ``layers``: for each layer ``path`` (``"fused"``; ``"one-query"``, the same for a step of
-          one token; ``"textbook"``; ``"stock"``), ``operator`` (that of ``fused`` paths), ``why``
+        - ``layers``: for each layer ``path`` (the operator ``"packed_attention"``,
+          ``"cached_attention"`` or ``"masked_attention"``; ``"textbook"``; ``"stock"``), ``why``
           (for ``stock``), and ``cross``, the same for cross attention;
         - ``tiles``: how many tiles of scores one layer ``visited`` and ``skipped`` on the CPU, all
           rows and heads together, and the ``queries`` and ``keys`` of a tile. None where they are
-          not known: stock attention, 4-D masks, static caches, other devices;
+          not known: stock attention, 4-D masks, windows, static caches, other devices;
         - ``cache``: ``type``, filled ``length``, ``capacity`` in slots, ``bytes`` of all layers;
         - ``prompt``: after a forward of one token, a step, the same facts of the last one of
           several tokens.
@@ -64,10 +64,10 @@ def report(model: torch.nn.Module) -> Report:
         >>> print(report(model))
         patch     fused
         prompt    batch 2, 3 queries, 3 keys, padding-free
-        layer 0-1 fused: packed_attention
+        layer 0-1 packed_attention
         tiles     each layer visited 4 of 4 (48 queries x 64 keys)
         step      batch 2, 1 query, 5 keys
-        layer 0-1 one-query: cached_attention
+        layer 0-1 cached_attention
         tiles     each layer visited 4 of 4 (48 queries x 64 keys)
         cache     KVCache, 5 of 5 slots, 0.0 MB
     """
@@ -102,22 +102,20 @@ def _facts(last: LastRun, forward: PatchedForward) -> dict[str, Any]:
 
 def _layer(last: LastRun, number: int) -> dict[str, Any]:
     if last.why is not None:
-        return {"path": STOCK, "operator": None, "why": last.why, "cross": None}
+        return {"path": STOCK, "why": last.why, "cross": None}
     why = last.trace.reasons.get(number)
-    facts = _path(last.trace.paths.get(number), last.queries, why)
     cross = last.trace.cross_paths.get(number)
-    return {**facts, "cross": None if cross is None else _path(cross, last.queries, why)}
+    facts = _path(last.trace.paths.get(number), why)
+    return {**facts, "cross": None if cross is None else _path(cross, why)}
 
 
-def _path(name: str | None, queries: int | None, why: str | None) -> dict[str, Any]:
-    if name not in OPERATORS:
-        return {"path": name, "operator": None, "why": why}
-    return {"path": "one-query" if queries == 1 else "fused", "operator": name, "why": None}
+def _path(name: str | None, why: str | None) -> dict[str, Any]:
+    return {"path": name, "why": why if name == STOCK else None}
 
 
 def _tiles(last: LastRun, heads: int) -> dict[str, int] | None:
     ran = set(last.trace.paths.values()) & set(OPERATORS)
-    if not last.countable or not ran:
+    if not last.countable or not ran or last.trace.windows:
         return None
     assert last.batch is not None and last.queries is not None and last.keys is not None
     rows = [b"\1" * last.keys] * last.batch
@@ -128,7 +126,7 @@ def _tiles(last: LastRun, heads: int) -> dict[str, int] | None:
     total = visited + sum(plan["tiles_skipped"] for plan in plans)
     if "packed_attention" in ran:  # each row alone, without its pads
         lengths = [row.count(1) for row in rows]
-        packed = [_tiles_of(b"\1" * length, length, True) for length in lengths if length]
+        packed = [_tiles_of(b"\1" * n, n, last.causal) for n in lengths if n]
         visited = sum(plan["tiles_visited"] for plan in packed)
     kernels = _library.load()
     return {
@@ -201,7 +199,7 @@ def _layer_lines(layers: list[dict[str, Any]]) -> list[tuple[str, str]]:
 
 
 def _layer_text(layer: Mapping[str, Any]) -> str:
-    text = ": ".join(part for part in (layer["path"], layer["operator"], layer["why"]) if part)
+    text = ": ".join(part for part in (layer["path"], layer["why"]) if part)
     cross = layer["cross"]
     if cross is None:
         return text

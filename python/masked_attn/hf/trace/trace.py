@@ -23,8 +23,10 @@ class Trace:
         paths: number of the layer to the path that it took.
         cross_paths: the same for cross attention.
         reasons: why a layer ran stock code although there was a plan.
+        windows: of all layers that have one.
     """
 
     paths: dict[int, str] = field(default_factory=dict)
     cross_paths: dict[int, str] = field(default_factory=dict)
     reasons: dict[int, str] = field(default_factory=dict)
+    windows: set[int] = field(default_factory=set)
