@@ -14,7 +14,7 @@ import torch
 pytest.importorskip("transformers")
 
 from hf.models import generate, gpt2, gpt2_config, prompts
-from transformers import GPT2LMHeadModel, GPT2Model, LlamaConfig, LlamaForCausalLM
+from transformers import GPT2LMHeadModel, GPT2Model, OPTConfig
 
 from masked_attn.hf import KVCache, patch, patched, paths, unpatch
 
@@ -206,12 +206,11 @@ def test_patched_leaves_no_cache_hook_where_only_the_transformer_was_patched():
 
 
 def test_a_model_of_another_kind_is_refused_with_the_way_out():
-    llama = LlamaForCausalLM(
-        LlamaConfig(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1)
-    )
+    sizes = {"hidden_size": 8, "ffn_dim": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    other = OPTForCausalLM(OPTConfig(word_embed_proj_dim=8, **sizes))
     for function in (patch, unpatch, paths):
-        with pytest.raises(TypeError, match=r"LlamaForCausalLM.*attn_implementation"):
-            function(llama)
+        with pytest.raises(TypeError, match=r"OPTForCausalLM.*attn_implementation"):
+            function(other)
     with pytest.raises(TypeError, match="got int"):
         patch(3)
 

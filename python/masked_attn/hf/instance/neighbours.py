@@ -36,7 +36,9 @@ COUNTS_TOKENS = "transformers.integrations.neftune"
 
 def inner_layer(family: ModelFamily, layer: nn.Module) -> nn.Module:
     """The stock layer, also where others wrapped it."""
-    return next((part for part in layer.modules() if isinstance(part, family.layer_class)), layer)
+    # By name: a model is unpatched, too, where its file is not as it was.
+    named = (part for part in layer.modules() if type(part).__name__ == family.layer)
+    return next(named, layer)
 
 
 def attentions_of(family: ModelFamily, layer: nn.Module) -> dict[str, nn.Module]:

@@ -241,17 +241,17 @@ STOCK = {
         tolerance=0.0,
     ),
     "pre-hook-on-a-block": stock(
-        "a forward pre-hook on block 0",
+        "a forward pre-hook on layer 0",
         forward,
         builds=[hooked(lambda block: block.register_forward_pre_hook(louder))],
     ),
     "hook-with-kwargs-on-attn": stock(
-        "a hook with_kwargs on attn of block 0",
+        "a hook with_kwargs on attn of layer 0",
         forward,
         builds=[hooked(lambda b: b.attn.register_forward_hook(louder_output, with_kwargs=True))],
     ),
     "own-modelhook-of-accelerate": stock(
-        "forward of attn was replaced or hooked in block 0",
+        "forward of attn was replaced or hooked in layer 0",
         forward,
         builds=[hooked(lambda block: add_hook_to_module(block.attn, Louder()))],
     ),
@@ -261,12 +261,12 @@ STOCK = {
         f"GPT2Block.forward was replaced by {__name__}.replaced.<locals>.forward", replaced
     ),
     "subclass-of-gpt2block": stock(
-        "block 0 is a LouderBlock", forward, builds=[hooked(make_louder)]
+        "layer 0 is a LouderBlock", forward, builds=[hooked(make_louder)]
     ),
     "replaced-forward-of-a-block": stock(
-        "forward was replaced or hooked in block 0", forward, change=replace_forward
+        "forward was replaced or hooked in layer 0", forward, change=replace_forward
     ),
-    "wrapped-block": stock("block 0 is wrapped in Wrapper", forward, change=wrap),
+    "wrapped-block": stock("layer 0 is wrapped in Wrapper", forward, change=wrap),
     "4-d-mask-of-another-width": stock(
         "a 4-D mask [3, 1, 9, 1] of torch.bool, for 9 keys",
         lambda model: forward(model, attention_mask=torch.ones(3, 1, 9, 1).bool()),
