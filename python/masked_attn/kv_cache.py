@@ -225,8 +225,8 @@ class KVBuffer:
     def _check_assigned(self) -> None:
         """Keys and values are assigned one after the other; before a write they must fit."""
         pair = self._key, self._value
-        fits = {(h.shape[:3], h.device) for h in pair if h is not None and h.numel() > 0}
-        if len(fits) > 1 or (fits and None in pair):
+        filled = [held for held in pair if held is not None and held.numel() > 0]
+        if filled and (len(filled) < 2 or len({(h.shape[:3], h.device) for h in filled}) > 1):
             shapes = [None if held is None else list(held.shape) for held in pair]
             raise ValueError(
                 f"KVBuffer: the assigned keys {shapes[0]} and values {shapes[1]} do not fit each "

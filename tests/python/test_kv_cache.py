@@ -231,3 +231,62 @@ def test_keys_and_values_may_differ_in_dtype(grad):
     assert (keys.dtype, values.dtype) == (torch.float32, torch.bfloat16)
     assert torch.equal(keys, torch.cat([key for key, _ in parts], 2))
     assert torch.equal(values, torch.cat([value.bfloat16() for _, value in parts], 2))
+
+
+def test_what_is_assigned_is_never_written():
+    buffer = KVBuffer(capacity=8)
+    old = buffer.append(*states())
+    given = states(tokens=5, seed=1)
+    buffer.keys, buffer.values = given
+    assert buffer.keys is given[0]
+    assert (buffer.length, buffer.capacity) == (5, 5)
+    buffer.crop(4)
+    buffer.append(*states(tokens=1, seed=2))
+    buffer.select(torch.tensor([1, 0]))
+    buffer.clear()
+    buffer.append(*states(tokens=8, seed=3))
+    for held, expected in ((old, states()), (given, states(tokens=5, seed=1))):
+        assert torch.equal(held[0], expected[0])
+        assert torch.equal(held[1], expected[1])
+
+
+@pytest.mark.parametrize(
+    ("hint", "tokens", "capacity"), [(16, 4, 16), (16, 16, 32), (None, 4, 64), (None, 70, 140)]
+)
+def test_the_write_after_an_assignment_makes_room_for_more(hint, tokens, capacity):
+    buffer = KVBuffer(capacity=hint)
+    buffer.keys, buffer.values = states(tokens=tokens)
+    keys, values = buffer.append(*states(tokens=1, seed=1))
+    assert buffer.capacity == capacity
+    address = keys.data_ptr()
+    assert buffer.append(*states(tokens=1, seed=2))[0].data_ptr() == address
+    assert torch.equal(
+        values, torch.cat([states(tokens=tokens)[1], states(1 + 1, 1, seed=1)[1]], 2)
+    )
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_assigned_keys_and_values_must_fit_before_more_is_written(grad):
+    buffer = KVBuffer(capacity=8)
+    buffer.append(*states())
+    buffer.keys = buffer.keys[:, :, 1:]
+    for take in (buffer.append, buffer.reserve):
+        with pytest.raises(
+            ValueError, match=r"\[2, 2, 2, 4\] and values \[2, 2, 3, 6\] do not fit"
+        ):
+            take(*(part.requires_grad_(grad) for part in states(seed=1)))
+    buffer.values = buffer.values[:, :, 1:]
+    keys, _ = buffer.append(*states(seed=1))
+    assert torch.equal(keys, torch.cat([states()[0][:, :, 1:], states(seed=1)[0]], 2))
+
+
+def test_an_assigned_half_of_nothing_is_moved_as_it_is():
+    buffer = KVBuffer()
+    buffer.values = states()[1]
+    buffer.select(torch.tensor([1, 0]))
+    buffer.crop(0)
+    buffer.to("cpu")
+    assert (buffer.keys, buffer.length, buffer.capacity) == (None, 0, 0)
+    assert torch.equal(buffer.values, states()[1])
+    buffer.keys = states()[0]
+    assert torch.equal(buffer.append(*states(tokens=1))[1][:, :, :3], states()[1])

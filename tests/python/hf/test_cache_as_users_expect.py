@@ -104,6 +104,14 @@ def test_reset_forgets_as_todays_dynamic_cache():
     append((ours, DynamicCache()), batch=5)
 
 
+def test_a_layer_that_is_said_to_be_fresh_begins_anew():
+    ours, stock = both()
+    for layer in (*ours.layers, *stock.layers):
+        layer.is_initialized = False
+        assert layer.get_seq_length() == 0
+    append((ours, stock), batch=3)
+
+
 def test_an_encoder_decoder_cache_of_it_can_be_cropped():
     ours, stock = (EncoderDecoderCache(cache, DynamicCache()) for cache in both())
     for pair in (ours, stock):

@@ -172,13 +172,17 @@ def test_none_and_empty_tensors_free_a_layer(free):
 def test_half_an_assignment_is_an_error_before_anything_is_written():
     ours, _ = both()
     layer = ours.layers[0]
-    for keys in (layer.keys[:, :, :3], layer.keys[:1], layer.keys[:, :1], layer.keys.to("meta")):
+    whole = layer.keys
+    for keys in (whole[:, :, :3], whole[:, :, :0], whole[:1], whole[:, :1], whole.to("meta")):
         layer.keys = keys
         for call in (layer.update, layer.reserve):
             with pytest.raises(ValueError, match=r"keys .* and values .* do not fit"):
                 call(*states(tokens=1))
         assert torch.equal(layer.values, both()[1].layers[0].values)
-    layer.keys = None
+    layer.keys, values, layer.values = whole, layer.values, layer.values[:, :, :0]
+    with pytest.raises(ValueError, match=r"keys \[2, 2, 7, 4\] and values \[2, 2, 0, 6\]"):
+        layer.update(*states(tokens=1))
+    layer.keys, layer.values = None, values
     with pytest.raises(ValueError, match=r"keys None and values \[2, 2, 7, 6\]"):
         layer.update(*states(tokens=1))
     layer.values = None
