@@ -17,7 +17,7 @@ BUILD_FILES := CMakeLists.txt setup.py pyproject.toml $(shell find csrc cmake -t
 TORCH_FILE := $(wildcard .venv/lib/python3*/site-packages/torch/version.py)
 
 .PHONY: help demo test test-transformers test-torch newer model-types test-machines mutants sanitize \
-        cuda-compile cuda-check gpu cuda-sanitize build format lint clean
+        cuda-compile cuda-check gpu cuda-sanitize build feature-table format lint clean
 
 help:
 	@echo "make demo               finish three prompts with the patched GPT-2, and compare"
@@ -35,6 +35,7 @@ help:
 	@echo "make cuda-sanitize      on a GPU, after make gpu: CUDA tests under compute-sanitizer"
 	@echo "make build              create .venv, install torch and build tools, build masked_attn"
 	@echo "make lint, make format  check or rewrite the layout of files; lint checks types too"
+	@echo "make feature-table      write the table of docs/features.md from its data"
 	@echo "make clean              remove what was built (the virtual environments stay)"
 
 .venv/ready: tools/setup_venv.sh tools/requirements-dev.txt
@@ -87,6 +88,9 @@ cuda-sanitize:
 
 lint: build
 	@tools/lint.sh
+
+feature-table: build
+	@.venv/bin/python tools/feature_table.py
 
 format: .venv/ready
 	@tools/format.sh

@@ -1,4 +1,4 @@
-"""The table of features in ``docs/gpt2.md``: closed, and each line is run."""
+"""The table of features in ``docs/features.md``: the page is written from it, each row is run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import inspect
 import re
 import warnings
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,8 +14,10 @@ import torch
 
 pytest.importorskip("transformers")
 
-from hf.features.feature import Feature
-from hf.features.table import FEATURES
+from hf.features.families import GPT2, SMALL, Families
+from hf.features.feature import MASKED, PATHS, STOCK, TEXTBOOK, Feature, forward, name_of
+from hf.features.page import END, PAGE, page, table
+from hf.features.table import FEATURES, SECTIONS
 from hf.models import CACHE, STOCK_PARTS
 from hf.tokens import assert_same_tokens
 
@@ -24,56 +25,53 @@ from masked_attn import report
 from masked_attn.hf import patch
 from masked_attn.hf.attention import planned
 from masked_attn.hf.call import plan
-from masked_attn.hf.families.finding import backbone_inside
 from masked_attn.hf.instance import neighbours
 
 pytestmark = pytest.mark.integration
 
-ROOT = Path(__file__).resolve().parents[3]
-HEAD = ["feature", "path", "note", "test"]
 WARNING = "masked_attn: stock attention runs: "
 SAYS_WHY = ("LeftToStock", "left_to_stock")
-FUSED = {"packed_attention", "cached_attention", "masked_attention"}
-PATHS = {"fused": FUSED, "textbook": {"textbook"}, "stock": {"stock"}}
+CASES = {
+    f"{name_of(family)}-{name}": (name, family)
+    for name, feature in FEATURES.items()
+    for family in feature.families.names
+}
 
 
-def lines_of_the_table(text: str) -> list[list[str]]:
-    """Cells of every line of every table with the head of a feature table."""
-    lines, inside = [], False
-    for line in text.splitlines():
-        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
-        if not line.startswith("|"):
-            inside = False
-        elif cells == HEAD:
-            inside = True
-        elif inside and set(line) - set("|-: "):
-            lines.append(cells)
-    return lines
+def test_the_page_is_what_the_data_gives():
+    text = PAGE.read_text()
+    assert page(text) == text, "docs/features.md: run `make feature-table`"
 
 
-def name_of(feature: str) -> str:
-    """The name of a feature in a test id."""
-    return re.sub(r"[^a-z0-9]+", "-", feature.lower()).strip("-")
+def test_a_change_of_the_data_is_seen_in_the_page(monkeypatch):
+    row = Feature(forward, (MASKED,), "a|b", GPT2, {"GPT-2": {"paths": (TEXTBOOK,)}})
+    monkeypatch.setitem(SECTIONS, "Caches", {"something new": row})
+    (line,) = [line for line in table().splitlines() if "new" in line]
+    path = "`masked_attention`; GPT-2: `textbook`"
+    assert line == f"| something new | GPT-2 | {path} | a\\|b |"
 
 
-TABLE = lines_of_the_table((ROOT / "docs" / "gpt2.md").read_text())
+def test_a_page_without_its_marks_is_refused():
+    with pytest.raises(ValueError, match="features.md must have this line once"):
+        page(PAGE.read_text().replace(END, ""))
 
 
 def test_the_table_is_closed():
-    """Each line has a test and each test a line, with the same path."""
-    for cells in TABLE:
-        assert len(cells) == len(HEAD), cells
-    said = [(name_of(feature), path.strip("`")) for feature, path, _, _ in TABLE]
-    assert len({name for name, _ in said}) == len(said)
-    assert set(said) == {(name, feature.path) for name, feature in FEATURES.items()}
+    """No two rows have one name; every family is known, and none is without rows."""
+    assert len(FEATURES) == sum(len(rows) for rows in SECTIONS.values()) > 80
+    assert {family for _, family in CASES.values()} == set(SMALL)
+    for feature in FEATURES.values():
+        assert set(feature.differs) <= set(feature.families.names)
+        for each in (feature, *(feature.on(family) for family in feature.families.names)):
+            assert set(each.paths) <= set(PATHS) and each.paths
+            assert (STOCK in each.paths) == bool(each.why)
 
 
-def test_test_ids_of_the_table_exist():
-    for feature, _, _, test in TABLE:
-        name = name_of(feature)
-        assert test == f"`test_feature[{name}]`"
-        assert name in FEATURES
-    assert test_feature.__name__ == "test_feature"
+def test_groups_of_families():
+    others = Families("others", ("A", "B"))
+    both = GPT2 + others
+    assert both == Families("GPT-2, others", ("GPT-2", "A", "B"))
+    assert both - Families("A", ("A",)) == Families("GPT-2, others but A", ("GPT-2", "B"))
 
 
 def reasons_in_the_code() -> list[str]:
@@ -82,7 +80,12 @@ def reasons_in_the_code() -> list[str]:
     for node in ast.walk(ast.parse(inspect.getsource(plan) + inspect.getsource(planned))):
         if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(SAYS_WHY):
             texts.append(node.args[-1])
-    for node in ast.walk(ast.parse(inspect.getsource(neighbours.mask_reader))):
+    for node in ast.walk(
+        ast.parse(
+            inspect.getsource(neighbours.mask_reader)
+            + inspect.getsource(neighbours._mask_reader_in)
+        )
+    ):
         if isinstance(node, ast.Return):
             texts.append(node.value)
     return [pattern for text in texts if (pattern := pattern_of(text))]
@@ -110,15 +113,16 @@ def test_every_reason_for_stock_code_has_a_line():
     assert given == set(plan.STOCK_KEYWORDS)
 
 
-@pytest.mark.parametrize("name", FEATURES)
-def test_feature(name):
+@pytest.mark.parametrize(("name", "family"), CASES.values(), ids=CASES)
+def test_feature(name, family):
     if name == "cache-as-a-keyword" and CACHE == "cache":
         pytest.skip("this transformers gives GPT-2 its cache by that keyword")
-    feature = FEATURES[name]
+    feature, make = FEATURES[name].on(family), SMALL[family]
+    is_stock = STOCK in feature.paths
     for build in feature.builds:
-        stock = build(implementation=feature.implementation)
+        stock = build(make, implementation=feature.implementation)
         # Where stock code runs the bits are compared, and those of an activation may differ.
-        model = patch(build(), **(STOCK_PARTS if feature.path == "stock" else {}), **feature.levels)
+        model = patch(build(make), **(STOCK_PARTS if is_stock else {}), **feature.levels)
         for each in (stock, model):
             feature.change(each)
         torch.manual_seed(3)
@@ -126,12 +130,12 @@ def test_feature(name):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             result, taken = watched(model, feature)
-            if feature.path == "stock":  # a second time without a word
+            if is_stock:  # a second time without a word
                 watched(model, feature)
         assert_equal(result, expected, feature)
-        assert taken <= PATHS[feature.path] and taken, taken
+        assert taken == set(feature.paths)
         told = [text for w in caught if (text := str(w.message)).startswith(WARNING)]
-        assert len(told) == (feature.path == "stock"), told
+        assert len(told) == is_stock, told
         assert all(is_a_reason(text.removeprefix(WARNING), feature) for text in told)
 
 
@@ -143,11 +147,7 @@ def watched(model: Any, feature: Feature) -> tuple[Any, set[str]]:
     def look(*_: Any) -> None:
         taken.update(paths_of(model, feature))
 
-    hook = (
-        nullcontext()
-        if feature.only_last
-        else backbone_inside(model)[1].register_forward_hook(look)
-    )
+    hook = nullcontext() if feature.only_last else model.base_model.register_forward_hook(look)
     with hook:
         result = feature.run(model)
     look()
@@ -158,7 +158,7 @@ def paths_of(model: Any, feature: Feature) -> set[str]:
     """Of self-attention and cross attention of all layers in the last forward."""
     taken = set()
     for layer in report(model)["layers"]:
-        if layer["path"] == "stock":
+        if layer["path"] == STOCK:
             assert is_a_reason(layer["why"], feature)
         taken.add(layer["path"])
         if layer["cross"] is not None:

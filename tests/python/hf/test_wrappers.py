@@ -181,7 +181,7 @@ def test_the_decoder_of_an_encoder_decoder_is_found(name):
 def test_several_models_are_refused_by_name(function):
     both = nn.ModuleDict({"actor": gpt2(), "critic": gpt2(model_class=GPT2Model)})
     before = identities(both)
-    with pytest.raises(ValueError, match=r"2 GPT-2 models: actor\.transformer, critic;"):
+    with pytest.raises(ValueError, match=r"2 models: actor\.transformer, critic;"):
         function(both)
     assert identities(both) == before
     patch(both["actor"])

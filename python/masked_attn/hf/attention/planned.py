@@ -50,7 +50,7 @@ def attend_to_encoder(
     seen = plan.encoder.on(query.device)
     path, out, weights = attend(layer, query, key, value, seen, textbook=plan.textbook)
     plan.trace.cross_paths[config.number] = path
-    _tell_why(layer, config, plan, path, wants_grad(query, key, value))
+    _tell_why(plan, config.number, path, wants_grad(query, key, value))
     return out, weights
 
 
@@ -82,7 +82,7 @@ def attend_as_planned(
     # Any other mask was put there by somebody who wants it to count.
     if mask is None or mask.numel() > 0:
         plan.trace.paths[number] = STOCK
-        plan.trace.reasons[number] = "its mask was replaced"
+        plan.trace.left_to_stock(number, "its mask was replaced")
         if cache is not None:
             key, value = cache.update(key, value, layer_number(layer, config))
         said = {"dropout": layer.dropout, "scaling": layer.scale, "sliding_window": layer.window}
@@ -179,15 +179,15 @@ def _padded(
         key, value = (key, value) if unrounded else stored
     seen = seen.in_layer(window, key.shape[2])
     result = attend(layer, query, key, value, seen, textbook=plan.textbook, grad=grad)
-    _tell_why(layer, config, plan, result[0], grad)
+    _tell_why(plan, config.number, result[0], grad)
     return result
 
 
-def _tell_why(layer: Layer, config: AttentionConfig, plan: Plan, path: str, grad: bool) -> None:
-    if path == STOCK:
-        plan.trace.reasons[config.number] = (
-            "gradients are recorded inside the layers" if grad else "attention weights are dropped"
-        )
+def _tell_why(plan: Plan, number: int, path: str, grad: bool) -> None:
+    if path == STOCK and grad:
+        plan.trace.left_to_stock(number, "gradients are recorded inside the layers")
+    elif path == STOCK:
+        plan.trace.left_to_stock(number, "attention weights are dropped")
 
 
 def _in_place(

@@ -30,3 +30,7 @@ class Trace:
     cross_paths: dict[int, str] = field(default_factory=dict)
     reasons: dict[int, str] = field(default_factory=dict)
     windows: set[int] = field(default_factory=set)
+
+    def left_to_stock(self, number: int, reason: str) -> None:
+        """Why a layer runs stock code although there is a plan."""
+        self.reasons[number] = reason

@@ -8,7 +8,7 @@ from typing import Any
 from unittest import mock
 
 import torch
-from hf.features.feature import IDS, MASK, Feature, generating, stock
+from hf.features.feature import CACHED, IDS, MASK, MASKED, PACKED, Feature, generating, stock
 from hf.models import generate
 from torch import Tensor
 from transformers import DynamicCache
@@ -55,6 +55,11 @@ def given(cache: Callable[[Any], Cache]) -> Callable[[Any], Any]:
     return lambda model: generate(model, IDS, MASK, past_key_values=cache(model.config))
 
 
+def layered(make: Callable[[], Any]) -> Callable[[Any], Cache]:
+    """A cache with one of these for each layer of the model."""
+    return lambda config: Cache(layers=[make() for _ in range(config.num_hidden_layers)])
+
+
 def kv_cache(model: Any) -> Any:
     cache = KVCache(max_length=4) if report(model)["patched"] else DynamicCache()
     return generate(model, IDS, MASK, past_key_values=cache)
@@ -70,24 +75,39 @@ def cropped(model: Any) -> Any:
 
 
 CACHES = {
-    "kvcache": Feature(kv_cache),
-    "dynamiccache": generating(cache_implementation="dynamic"),
-    "staticcache": generating(cache_implementation="static"),
-    "quantized-caches": Feature(
-        given(lambda config: Cache(layers=[Elsewhere(residual_length=4) for _ in range(2)]))
+    "`KVCache`": Feature(kv_cache, note="what `generate` takes by itself"),
+    "`DynamicCache`": generating(
+        cache_implementation="dynamic",
+        paths=(PACKED, MASKED),
+        note="the cache's own `update`, then the operator",
     ),
-    "offloaded-caches": Feature(offloaded),
-    "crop": Feature(cropped),
-    "use-cache-false": generating(use_cache=False),
-}
-STOCK_CACHES = {
+    "`StaticCache`": generating(
+        cache_implementation="static", paths=(CACHED,), note="written in place"
+    ),
+    "caches of half the size": Feature(
+        lambda model: generate(model, IDS, MASK).logits[0],
+        levels={"cache_dtype": torch.bfloat16},
+        note="`cache_dtype`, or a `KVCache` with a dtype",
+    ),
+    "crop": Feature(cropped, paths=(CACHED,)),
+    "`use_cache=False`": generating(use_cache=False, paths=(PACKED,)),
+    "quantized caches": Feature(
+        given(layered(lambda: Elsewhere(residual_length=4))),
+        paths=(PACKED, MASKED),
+        note="need a package of their own; `report` does not know their size",
+    ),
+    "offloaded caches": Feature(offloaded, paths=(PACKED, MASKED), note="need a GPU"),
     # An empty cache is no riddle: only the steps after the prompt are stock.
-    "offloaded-static-caches": stock(
-        "the cache counts its tokens on a device", offloaded_static_on_a_device, only_last=True
-    ),
-    "static-caches-with-a-window": stock(
-        "the cache hands over 4 slots from 6 on, after 9",
-        given(lambda config: Cache(layers=[StaticSlidingWindowLayer(SLOTS, 4) for _ in range(2)])),
+    "offloaded static caches": stock(
+        "the cache counts its tokens on a device",
+        offloaded_static_on_a_device,
         only_last=True,
+        note="steps after the prompt: tokens are counted on the GPU",
+    ),
+    "static caches with a window": stock(
+        "the cache hands over 4 slots from 6 on, after 9",
+        given(layered(lambda: StaticSlidingWindowLayer(SLOTS, 4))),
+        only_last=True,
+        note="once they have forgotten tokens",
     ),
 }

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from hf.features.feature import IDS, MASK, ONE, Feature, generating
+from hf.features.feature import CACHED, IDS, MASK, MASKED, ONE, PACKED, STOCK, Feature, generating
 from hf.models import generate, gpt2, prompts
-from transformers import DynamicCache
+from transformers import ContinuousBatchingConfig, DynamicCache, GenerationConfig
 from transformers.generation.streamers import BaseStreamer
 
 from masked_attn import report
@@ -34,6 +34,7 @@ def streamed(model: Any) -> Any:
 
 
 def assisted(model: Any) -> Any:
+    # Of another family for most: an assistant needs the same vocabulary only.
     assistant = gpt2(layers=1)
     if report(model)["patched"]:
         patch(assistant)
@@ -50,18 +51,58 @@ def continued(model: Any) -> Any:
     return generate(model, grown, mask, 6, past_key_values=cache)
 
 
+SETTINGS = GenerationConfig(max_new_tokens=6, do_sample=False, pad_token_id=0, eos_token_id=7)
+LITTLE_MEMORY = ContinuousBatchingConfig(num_blocks=4, max_batch_tokens=32)
 SAMPLED = {"do_sample": True, "top_k": 20, "temperature": 1.3}
+
+
+def paged(model: Any) -> Any:
+    results = model.generate_batch(
+        [IDS[1].tolist()],
+        generation_config=SETTINGS,
+        continuous_batching_config=LITTLE_MEMORY,
+        progress_bar=False,
+    )
+    return [torch.tensor(result.generated_tokens) for result in results.values()]
+
+
 DECODING = {
-    "greedy-search": generating(),
+    "greedy search": generating(),
     "sampling": generating(**SAMPLED),
-    "num-return-sequences": generating(num_return_sequences=3, **SAMPLED),
-    "beam-search": generating(num_beams=3),
-    "beam-sampling": generating(num_beams=3, do_sample=True),
-    "assisted-decoding": Feature(assisted),
+    "`num_return_sequences`": generating(num_return_sequences=3, **SAMPLED),
+    "beam search": generating(num_beams=3),
+    "beam sampling": generating(num_beams=3, do_sample=True),
+    "assisted decoding": Feature(
+        assisted,
+        paths=(CACHED,),
+        note="one prompt at a time, as in transformers; the assistant may be patched, too",
+    ),
     # 5.4.0 cannot do without an end of sequence.
-    "prompt-lookup-decoding": generating(ONE, None, prompt_lookup_num_tokens=3, eos_token_id=7),
-    "classifier-free-guidance": generating(guidance_scale=1.5),
-    "streamers": Feature(streamed),
-    "prefill-chunk-size": generating(prefill_chunk_size=4),
-    "continuing-from-a-cache": Feature(continued),
+    "prompt lookup decoding": generating(
+        ONE,
+        None,
+        prompt_lookup_num_tokens=3,
+        eos_token_id=7,
+        paths=(CACHED,),
+        note="one prompt at a time",
+    ),
+    "classifier-free guidance": generating(
+        guidance_scale=1.5,
+        paths=(PACKED, CACHED, MASKED),
+        note="its second forward has a `DynamicCache`",
+    ),
+    "streamers": Feature(streamed, paths=(CACHED,), note="one prompt at a time"),
+    "`prefill_chunk_size`": generating(prefill_chunk_size=4, note="a prompt in chunks"),
+    "continuing from a cache": Feature(continued),
+    # How attention is told to be paged depends on the version.
+    "`generate_batch`": Feature(
+        paged,
+        (STOCK,),
+        why=(
+            *("attention implementation paged|sdpa", "cache was given"),
+            "the cache is a PagedAttentionCache",
+        ),
+        tolerance=0.0,
+        note="its attention is paged",
+    ),
 }

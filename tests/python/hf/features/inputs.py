@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from hf.features.families import GPT2
 from hf.features.feature import (
+    CACHED,
     IDS,
     MASK,
+    MASKED,
+    PACKED,
     REAL,
     Feature,
     forward,
@@ -29,24 +33,31 @@ POSITIONS = torch.randint(0, 64, (3, TOKENS), generator=SEED)
 JUMPS = torch.tensor([[0, 1, 2, 3, 0, 1, 2, 0, 1]])
 # Some keys are later than their query; each query sees itself.
 DENSE = (torch.rand(3, 1, TOKENS, TOKENS, generator=SEED) < 0.5) | torch.eye(TOKENS).bool()
-BIAS = torch.randn(3, 2, TOKENS, TOKENS, generator=SEED).masked_fill(~DENSE, -torch.inf)
+BIAS = torch.randn(3, 8, TOKENS, TOKENS, generator=SEED).masked_fill(~DENSE, -torch.inf)
 STATES = torch.randn(3, 6, 32, generator=SEED)
 ENCODER_MASK = torch.arange(6) < torch.tensor([[2], [6], [1]])
 
 
-def unpadded(**inputs: Any) -> Feature:
+def unpadded(note: str, **inputs: Any) -> Feature:
     """One forward of a batch without pads: every position counts."""
 
     @torch.no_grad()
     def run(model: Any) -> Any:
         return model(input_ids=IDS, **inputs).logits
 
-    return Feature(run)
+    return Feature(run, (MASKED,), note)
+
+
+@torch.no_grad()
+def biased(model: Any) -> Any:
+    """Another bias for each head."""
+    bias = BIAS[:, : model.config.num_attention_heads]
+    return model(input_ids=IDS, attention_mask=bias).logits
 
 
 @torch.no_grad()
 def embedded(model: Any) -> Any:
-    embeds = model.transformer.wte(IDS) + EMBEDS
+    embeds = model.get_input_embeddings()(IDS) + EMBEDS
     settings = {"attention_mask": MASK, "max_new_tokens": 8, "do_sample": False}
     tokens = model.generate(inputs_embeds=embeds, **settings)
     return [tokens, forward(model, input_ids=None, inputs_embeds=embeds)]
@@ -92,19 +103,51 @@ def packed(model: Any) -> Any:
     return found
 
 
-INPUT = {
-    "no-mask": generating(IDS, None),
-    "left-padding": generating(),
-    "prompts-padded-on-either-side": Feature(packed),
-    "right-padding": generating(*prompts([5, 9, 3], side="right")),
-    "masks-with-holes": generating(mask=HOLES),
-    "4-d-boolean-mask": unpadded(attention_mask=DENSE),
-    "4-d-float-mask": unpadded(attention_mask=BIAS),
-    "inputs-embeds": Feature(embedded),
-    "token-type-ids": Feature(typed),
-    "own-position-ids": Feature(placed),
-    "positions-that-jump": unpadded(position_ids=JUMPS, use_cache=False),
-    "cross-attention-with-encoder-padding": Feature(
-        crossing, truth=crossing_row_by_row, builds=[with_config(add_cross_attention=True)]
+INPUTS = {
+    "no mask": generating(IDS, None),
+    "left padding": generating(note="pads are dropped before the embedding"),
+    "prompts padded on either side": Feature(
+        packed,
+        paths=(PACKED, MASKED),
+        note="a bare forward runs without the pads that nobody reads, whatever the mask",
+    ),
+    "right padding": generating(
+        *prompts([5, 9, 3], side="right"),
+        paths=(CACHED,),
+        note="goes on after the pads, as stock does",
+    ),
+    "masks with holes": generating(mask=HOLES, paths=(CACHED,)),
+    "4-D boolean mask": unpadded(
+        attention_mask=DENSE,
+        note=(
+            "says all that is visible; no causal mask is added. One that says what a 2-D "
+            "mask could say, as those that `generate` makes for a `StaticCache`, counts as "
+            "that one, on a CPU; but no pad is left out, for nobody says which queries are "
+            "read"
+        ),
+    ),
+    "4-D float mask": Feature(
+        biased,
+        paths=(MASKED,),
+        note=(
+            "added to the scores, if it is not such a mask; then, for several queries, the "
+            "cache's own `update` runs"
+        ),
+    ),
+    "`inputs_embeds`": Feature(embedded),
+    "`token_type_ids`": Feature(typed, families=GPT2),
+    "own `position_ids`": Feature(placed),
+    "positions that jump": unpadded(
+        position_ids=JUMPS,
+        use_cache=False,
+        note="without mask and cache they mean several sequences in a row",
+    ),
+    "cross attention with encoder padding": Feature(
+        crossing,
+        truth=crossing_row_by_row,
+        builds=[with_config(add_cross_attention=True)],
+        paths=(MASKED,),
+        note="right also where transformers loses the mask (before 5.16)",
+        families=GPT2,
     ),
 }

@@ -6,29 +6,37 @@ import warnings
 from typing import Any
 
 import torch
+from hf.features.families import GPT2
 from hf.features.feature import (
     IDS,
     INPUTS,
     LABELS,
     MASK,
+    MASKED,
+    PACKED,
     REAL,
+    TEXTBOOK,
     Feature,
     forward,
+    stock,
     with_config,
 )
-from hf.models import generate, gpt2
+from hf.models import generate
 
 BEFORE = torch.ones(IDS.shape[1], IDS.shape[1]).tril().bool()
 
 
 def in_dtype(dtype: torch.dtype, tolerance: float) -> Feature:
-    return Feature(forward, builds=[lambda **more: gpt2(**more).to(dtype)], tolerance=tolerance)
+    def build(make: Any, **more: Any) -> Any:
+        return make(**more).to(dtype)
+
+    return Feature(forward, (PACKED,), builds=[build], tolerance=tolerance)
 
 
-def quantised(**more: Any) -> Any:
+def quantised(make: Any, **more: Any) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return torch.ao.quantization.quantize_dynamic(gpt2(**more), {torch.nn.Linear})
+        return torch.ao.quantization.quantize_dynamic(make(**more), {torch.nn.Linear})
 
 
 def both(model: Any) -> Any:
@@ -38,15 +46,16 @@ def both(model: Any) -> Any:
 @torch.no_grad()
 def weights(model: Any) -> Any:
     """Of pairs of real tokens: what pads see is not defined."""
+    heads = model.config.num_attention_heads
     out = model(**INPUTS, output_attentions=True)
-    pairs = (REAL[:, :, None] & REAL[:, None, :] & BEFORE)[:, None].expand(-1, 2, -1, -1)
+    pairs = (REAL[:, :, None] & REAL[:, None, :] & BEFORE)[:, None].expand(-1, heads, -1, -1)
     return [out.logits[REAL], *(layer[pairs] for layer in out.attentions)]
 
 
 @torch.no_grad()
 def states(model: Any) -> Any:
     found = model(**INPUTS, output_hidden_states=True).hidden_states
-    assert len(found) == 3
+    assert len(found) == model.config.num_hidden_layers + 1
     return [layer[REAL] for layer in found]
 
 
@@ -66,28 +75,49 @@ def autocast(model: Any) -> Any:
 
 
 OUTPUTS = {
-    "scale-attn-weights-false": Feature(both, builds=[with_config(scale_attn_weights=False)]),
-    "scale-attn-by-inverse-layer-idx": Feature(
-        both, builds=[with_config(scale_attn_by_inverse_layer_idx=True)]
+    "`scale_attn_weights=False`": Feature(
+        both, builds=[with_config(scale_attn_weights=False)], families=GPT2
     ),
-    "reorder-and-upcast-attn": Feature(
-        both, builds=[with_config(reorder_and_upcast_attn=True)], implementation="eager"
+    "`scale_attn_by_inverse_layer_idx`": Feature(
+        both, builds=[with_config(scale_attn_by_inverse_layer_idx=True)], families=GPT2
     ),
-    "head-sizes-16-to-128": Feature(
-        both, builds=[with_config(embed=2 * size) for size in (16, 24, 32, 64, 80, 128)]
+    "`reorder_and_upcast_attn`": Feature(
+        both,
+        builds=[with_config(reorder_and_upcast_attn=True)],
+        implementation="eager",
+        note="sums are in float32 anyway",
+        families=GPT2,
     ),
-    "bfloat16": in_dtype(torch.bfloat16, 0.05),
-    "float16": in_dtype(torch.float16, 5e-3),
-    "float64": in_dtype(torch.float64, 1e-9),
-    "autocast": Feature(autocast, tolerance=0.05),
-    "output-attentions": Feature(weights, "textbook", implementation="eager"),
-    "output-hidden-states": Feature(states),
-    "labels": Feature(loss),
-    "caches-of-half-the-size": Feature(
-        lambda model: generate(model, IDS, MASK).logits[0],
-        levels={"cache_dtype": torch.bfloat16},
+    "head sizes 16 to 128": Feature(
+        both, builds=[with_config(head_dim=size) for size in (16, 24, 32, 64, 80, 128)]
     ),
-    "quantised-linear-layers": Feature(both, builds=[quantised]),
+    "`bfloat16`": in_dtype(torch.bfloat16, 0.05),
+    "`float16`": in_dtype(torch.float16, 5e-3),
+    "`float64`": in_dtype(torch.float64, 1e-9),
+    "autocast": Feature(autocast, tolerance=0.05, paths=(PACKED,)),
     # A hook would be compiled, too.
-    "torch-compile": Feature(compiled, only_last=True),
+    "`torch.compile`": Feature(compiled, only_last=True, paths=(MASKED,), note="no graph breaks"),
+    "quantised linear layers": Feature(
+        both,
+        builds=[quantised],
+        note=(
+            "and pruned or parametrised ones, adapters: they keep their own products, their"
+            " `base_layer` becomes fast"
+        ),
+    ),
+    "`output_hidden_states`": Feature(states, paths=(PACKED,)),
+    "labels": Feature(
+        loss,
+        paths=(PACKED,),
+        note="the loss, under `torch.no_grad()`; pads must not predict a label that counts",
+    ),
+    "`output_attentions`": Feature(
+        weights,
+        implementation="eager",
+        paths=(TEXTBOOK,),
+        note="real weights, and 0 in rows of pads, also while training",
+    ),
+    "`is_causal=False`": stock(
+        "the model is not causal", forward, builds=[with_config(is_causal=False)]
+    ),
 }

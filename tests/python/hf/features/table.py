@@ -1,19 +1,27 @@
-"""All features, by the name that their line in ``docs/gpt2.md`` has in a test id."""
+"""All features in the order of ``docs/features.md``: the only place where they are written down.
+
+``make feature-table`` writes the page from it, ``test_feature_table.py`` runs every row.
+"""
 
 from __future__ import annotations
 
-from hf.features.caches import CACHES, STOCK_CACHES
+from hf.features.caches import CACHES
 from hf.features.decoding import DECODING
-from hf.features.feature import Feature
-from hf.features.inputs import INPUT
-from hf.features.left_to_stock import STOCK
+from hf.features.feature import Feature, name_of
+from hf.features.hooks import HOOKS
+from hf.features.inputs import INPUTS
+from hf.features.inputs_left_to_stock import INPUTS_LEFT_TO_STOCK
+from hf.features.keywords import KEYWORDS
 from hf.features.outputs import OUTPUTS
+from hf.features.training import TRAINING
 
-FEATURES: dict[str, Feature] = {
-    **DECODING,
-    **INPUT,
-    **CACHES,
-    **OUTPUTS,
-    **STOCK,
-    **STOCK_CACHES,
+# By the heading of the section, then by the words of the row, in Markdown.
+SECTIONS: dict[str, dict[str, Feature]] = {
+    "Ways of decoding": DECODING,
+    "Inputs": {**INPUTS, **INPUTS_LEFT_TO_STOCK},
+    "Caches": CACHES,
+    "Models and outputs": OUTPUTS,
+    "Training, keywords, hooks": {**TRAINING, **KEYWORDS, **HOOKS},
 }
+# By the name in a test id.
+FEATURES = {name_of(text): row for rows in SECTIONS.values() for text, row in rows.items()}

@@ -1,0 +1,43 @@
+"""The families of models that the rows are run on.
+
+A new family is one entry of ``SMALL``, and its name in a group. Then every row of that group is run
+on it; a row of another group takes it as ``families=GPT2 + LLAMA``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from hf.models import gpt2
+
+
+def small_gpt2(*, head_dim: int = 16, **more: Any) -> Any:
+    return gpt2(embed=2 * head_dim, **more)
+
+
+# Make a small model with a head of language. Keywords: ``implementation``, ``head_dim``, and others
+# of its config.
+SMALL: dict[str, Callable[..., Any]] = {"GPT-2": small_gpt2}
+
+
+@dataclass(frozen=True)
+class Families:
+    """Some families, and what the page calls them together."""
+
+    label: str
+    names: tuple[str, ...]
+
+    def __add__(self, others: Families) -> Families:
+        return Families(f"{self.label}, {others.label}", (*self.names, *others.names))
+
+    def __sub__(self, others: Families) -> Families:
+        left = tuple(name for name in self.names if name not in others.names)
+        return Families(f"{self.label} but {others.label}", left)
+
+
+GPT2 = Families("GPT-2", ("GPT-2",))
+DECODERS = Families("decoders", ("GPT-2",))
+# What the page explains.
+GROUPS = (DECODERS,)

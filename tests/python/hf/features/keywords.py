@@ -1,0 +1,59 @@
+"""Keywords and attention of others, which the code of transformers runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from hf.features.families import GPT2
+from hf.features.feature import IDS, Feature, forward, stock, with_config
+from hf.features.inputs_left_to_stock import refused
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+EAGER = [with_config(implementation="eager")]
+
+
+def keyword(name: str, value: Any, **more: Any) -> Feature:
+    """A keyword that only some attention functions know; eager takes them all."""
+    run = lambda model: forward(model, **{name: value})  # noqa: E731
+    return stock(f"{name} was given", run, builds=EAGER, implementation="eager", **more)
+
+
+def with_registered_attention(make: Any, **more: Any) -> Any:
+    AttentionInterface.register("of_others", sdpa_attention_forward)
+    AttentionMaskInterface.register("of_others", sdpa_mask)
+    return make(**{**more, "implementation": "of_others"})
+
+
+KEYWORDS = {
+    "`softcap`": keyword(
+        "softcap", 5.0, note="a keyword of forward that changes attention, like the next four"
+    ),
+    "`s_aux`": keyword("s_aux", torch.zeros(2)),
+    "`position_bias`": keyword("position_bias", torch.zeros(1, 2, 9, 9)),
+    "`sliding_window`": keyword("sliding_window", 4),
+    "`cache` as a keyword": keyword(
+        "cache",
+        object(),
+        note="a paged one; from transformers 5.24 on it is the ordinary cache",
+        families=GPT2,
+    ),
+    "`dropout`": stock(
+        "dropout was given",
+        refused(input_ids=IDS, dropout=0.5),
+        note="its error: the layers pass this keyword on by themselves, like the next five",
+    ),
+    "`key`": stock("key was given", refused(input_ids=IDS, key=0.5)),
+    "`module`": stock("module was given", refused(input_ids=IDS, module=0.5)),
+    "`query`": stock("query was given", refused(input_ids=IDS, query=0.5)),
+    "`scaling`": stock("scaling was given", refused(input_ids=IDS, scaling=0.5)),
+    "`value`": stock("value was given", refused(input_ids=IDS, value=0.5)),
+    "registered attention": stock(
+        "attention implementation of_others",
+        forward,
+        builds=[with_registered_attention],
+        note="an `attn_implementation` of others, or another function under the name `sdpa`",
+    ),
+}
