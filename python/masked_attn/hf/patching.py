@@ -29,7 +29,7 @@ from .instance.neighbours import (
     require_own_layer,
     require_own_model,
 )
-from .layers.replacement import restore_layers, set_layers
+from .layers.replacement import replaced_in, restore_layers, set_layers
 from .levels import Levels
 
 __all__ = ["patch", "patched", "paths", "unpatch"]
@@ -148,6 +148,7 @@ def patched(model: Model, **levels: Any) -> Iterator[Model]:
     family, backbone = backbone_inside(model)
     before = patch_of(family, backbone)
     levels_before = None if before is None else before.levels
+    replaced = replaced_in(model)
     unprepared = [
         generator
         for generator in generators_inside(model, backbone)
@@ -163,8 +164,8 @@ def patched(model: Model, **levels: Any) -> Iterator[Model]:
         else:
             for generator in unprepared:  # only a part was patched, as the ``transformer``
                 _unpatch_cache_preparation(generator)
-                restore_layers(generator, but=backbone)
-            _apply(levels_before, backbone if unprepared else model, forward)
+            _apply(levels_before, model, forward)
+            restore_layers(model, keep=replaced)
 
 
 def paths(model: torch.nn.Module) -> dict[int, str]:

@@ -14,7 +14,7 @@ import torch
 pytest.importorskip("transformers")
 
 from hf.models import generate, gpt2, gpt2_config, prompts
-from transformers import GPT2LMHeadModel, GPT2Model, OPTConfig
+from transformers import GPT2LMHeadModel, GPT2Model, OPTConfig, OPTForCausalLM
 
 from masked_attn.hf import KVCache, patch, patched, paths, unpatch
 

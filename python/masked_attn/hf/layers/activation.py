@@ -30,6 +30,7 @@ __all__ = [
     "ExactActivation",
     "FusedGELU",
     "fuse_activations",
+    "hidden_activations",
     "inside_of_linear",
     "restore_activations",
 ]
@@ -124,21 +125,23 @@ def fuse_activations(model: nn.Module, backbone: nn.Module, *, exact: bool = Fal
         exact: the same bits at every place, for all that are known here. False is ``gelu_new`` in
             one pass, and nothing else.
     """
-    restore_activations(model)
     modules = modules_around(model, backbone)
-    for act in (*modules, *_hidden_in(modules)):
-        if _name(act) in FORMULAS and runs_stock_forward(act):
-            if exact:
-                put_on(act, ExactActivation)
-            elif type(act) is NewGELUActivation:
+    for act in (*modules, *hidden_activations(modules)):
+        if _name(act) not in FORMULAS or not runs_stock_forward(act):
+            continue
+        if exact:
+            take_off(act, FusedGELU)
+            put_on(act, ExactActivation)
+        else:
+            take_off(act, ExactActivation)
+            if type(act) is NewGELUActivation:
                 put_on(act, FusedGELU)
 
 
 def restore_activations(model: nn.Module, *, keep: Container[nn.Module] = frozenset()) -> None:
     """Take our forward away again, but from those to keep."""
-    take_off(model, ExactActivation, FusedGELU, keep=keep)
-    for act in _hidden_in(model.modules()):
-        take_off(act, ExactActivation, FusedGELU, keep=keep)
+    for part in (model, *hidden_activations(model.modules())):
+        take_off(part, ExactActivation, FusedGELU, keep=keep)
 
 
 def inside_of_linear(act: nn.Module) -> Activation | None:
@@ -154,7 +157,7 @@ def _name(act: nn.Module) -> str | None:
     return None if getattr(act, "inplace", False) else NAMES.get(type(act))
 
 
-def _hidden_in(modules: Iterable[nn.Module]) -> Iterator[nn.Module]:
+def hidden_activations(modules: Iterable[nn.Module]) -> Iterator[nn.Module]:
     """The activation that a ``CrossEncoder`` holds outside of its modules."""
     for module in modules:
         act = module.__dict__.get("activation_fn")

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 from torch import nn
 
-from ..instance.forward_slot import take_off
-from .activation import fuse_activations, restore_activations
+from ..instance.forward_slot import forward_slot, take_off
+from .activation import (
+    ExactActivation,
+    FusedGELU,
+    fuse_activations,
+    hidden_activations,
+    restore_activations,
+)
 from .linear import FastForward, fuse_linears, restore_linears
 from .mlp import FastMLP, fuse_mlps, restore_mlps
 from .pooling import ExactMean, fuse_pooling, restore_pooling
 
-__all__ = ["restore_layers", "set_layers"]
+__all__ = ["replaced_in", "restore_layers", "set_layers"]
+
+KINDS = (ExactActivation, ExactMean, FastForward, FastMLP, FusedGELU)
 
 
 def set_layers(
@@ -42,13 +52,21 @@ def set_layers(
         restore_pooling(model)
 
 
-def restore_layers(model: nn.Module, *, but: nn.Module | None = None) -> None:
+def replaced_in(model: nn.Module) -> frozenset[nn.Module]:
+    """The modules on which something of ours stands now."""
+    return frozenset(
+        module
+        for module in (*model.modules(), *hidden_activations(model.modules()))
+        if isinstance(module.__dict__.get(forward_slot(module)), KINDS)
+    )
+
+
+def restore_layers(model: nn.Module, *, keep: Container[nn.Module] = frozenset()) -> None:
     """Take all that is ours away again, wherever others have moved it.
 
     Args:
         model: the module that was given to ``set_layers``, or one around it.
-        but: what is inside of this stays.
+        keep: what stands on these modules stays, as ``replaced_in`` gave them before.
     """
-    keep = frozenset() if but is None else frozenset(but.modules())
-    take_off(model, FastForward, FastMLP, ExactMean, keep=keep)
+    take_off(model, *KINDS, keep=keep)
     restore_activations(model, keep=keep)
