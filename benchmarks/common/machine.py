@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
-from masked_attn.cli import machine
+from masked_attn.cli.info import machine
 
 from .clock import clock_of
 

@@ -81,7 +81,7 @@ RULES = (
 TORCH_OPS = ("functional/_ops.py",)
 LOAD_ONLY = "_library.py"
 # The program loads models; everything that is built on transformers is an integration.
-TRANSFORMERS = ("hf/*", "cli/loading.py")
+TRANSFORMERS = ("hf/*", "cli/model/loading.py")
 
 
 def matches(name: str, patterns: tuple[str, ...]) -> bool:
@@ -249,7 +249,7 @@ def test_a_good_include_passes(tmp_path: Path, name: str, line: str) -> None:
         ("_library.py", "import torch\ntorch.ops.masked_attn.expand_mask"),
         ("kv_cache.py", "import transformers"),
         ("kv_cache.py", "def f():\n    from transformers.cache_utils import Cache"),
-        ("cli/generate.py", "import importlib\nimportlib.import_module('transformers')"),
+        ("cli/generate/command.py", "import importlib\nimportlib.import_module('transformers')"),
     ],
 )
 def test_a_bad_import_is_flagged(tmp_path: Path, name: str, text: str) -> None:
