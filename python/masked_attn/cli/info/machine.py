@@ -12,7 +12,16 @@ import torch
 import masked_attn
 from masked_attn.cli.version import installed
 
-__all__ = ["Machine", "cpu_name", "describe_gpu", "installed", "this_machine", "why_no_gpu"]
+__all__ = [
+    "Gpu",
+    "Machine",
+    "cpu_name",
+    "describe_gpu",
+    "installed",
+    "this_gpu",
+    "this_machine",
+    "why_no_gpu",
+]
 
 
 @dataclass(frozen=True)
@@ -70,13 +79,30 @@ def cpu_name() -> str:
     return (names[0] if names else platform.processor()) or platform.machine()
 
 
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU: its name, ``90`` for sm_90, its memory in GB (1e9 bytes), the CUDA of torch."""
+
+    name: str
+    capability: str
+    memory: float
+    cuda: str
+
+    def __str__(self) -> str:
+        return f"{self.name}, sm_{self.capability}, {self.memory:.0f} GB"
+
+
+def this_gpu() -> Gpu:
+    """The first GPU."""
+    facts = torch.cuda.get_device_properties(0)
+    capability = f"{facts.major}{facts.minor}"
+    return Gpu(facts.name, capability, 1e-9 * facts.total_memory, str(torch.version.cuda))
+
+
 def describe_gpu() -> str:
     """The first GPU in one phrase."""
-    facts = torch.cuda.get_device_properties(0)
-    memory = 1e-9 * facts.total_memory
-    return (
-        f"{facts.name}, sm_{facts.major}{facts.minor}, {memory:.0f} GB, CUDA {torch.version.cuda}"
-    )
+    gpu = this_gpu()
+    return f"{gpu}, CUDA {gpu.cuda}"
 
 
 def why_no_gpu() -> str | None:
