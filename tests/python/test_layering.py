@@ -81,7 +81,7 @@ RULES = (
 TORCH_OPS = ("functional/_ops.py",)
 LOAD_ONLY = "_library.py"
 # The program loads models; everything that is built on transformers is an integration.
-TRANSFORMERS = ("hf/*", "cli/model/loading.py")
+TRANSFORMERS = ("hf/*", "hf/*/*", "cli/model/loading.py")
 # Rooms of cli, and the rooms that each may use besides itself; no command uses another one, except
 # that `bench` says which machine it ran on.
 CLI_ROOMS = {
