@@ -10,7 +10,6 @@ On a GPU also the stock model with a ``StaticCache``, and with that and the step
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,36 +17,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from common import generations
+from common.generations import ratios, times
 from common.gpt2 import STOCK, make_pair, workloads
 from common.options import make_parser, start
 from common.report import Chart, Column, Report, Row
 from common.trial import OURS
 from common.workloads import DTYPES
-from masked_attn.cli.bench.running import generate, host_clock
+from masked_attn.cli.bench.running import generate, generation
+from masked_attn.cli.bench.turns import Generations, Turn, take_turns
 from masked_attn.cli.bench.workload import Workload
 from masked_attn.cli.errors import reason
 
 COLUMNS = (
     Column("workload", "workload", width=10),
     Column("system", "system", width=14),
-    Column("prompt_s", "prompt s", digits=3),
-    Column("total_s", "total s", digits=3),
-    Column("median_total_s", "median", digits=3),
-    Column("step_ms", "ms per step"),
-    Column("ratio_prompt", "prompt ratio"),
-    Column("ratio_best", "total ratio"),
-    Column("ratio_step", "step ratio"),
+    *generations.COLUMNS,
     Column("equal_tokens", "same tokens as stock", width=12),
 )
-
-
-@dataclass(frozen=True)
-class Turn:
-    """Seconds of one call for one token, of one for all tokens, and the new tokens."""
-
-    prompt: float
-    total: float
-    tokens: Tensor
 
 
 @dataclass(frozen=True)
@@ -72,12 +59,6 @@ def make_systems(quick: bool, device: str, dtype: torch.dtype) -> dict[str, Syst
     }
 
 
-def timed(system: System, batch: dict[str, Tensor], new_tokens: int) -> tuple[float, Tensor]:
-    """Seconds of one greedy ``generate``, and its new tokens ``[batch, new_tokens]``."""
-
-    return host_clock(lambda: generate(system.model, batch, new_tokens, system.keywords))
-
-
 def warm_up(
     systems: dict[str, System], work: Workload, batch: dict[str, Tensor], report: Report
 ) -> dict[str, System]:
@@ -93,7 +74,7 @@ def warm_up(
         # A static cache is as long as the longest so far: other workloads must not count.
         vars(system.model).pop("_previous_max_cache_length", None)
         try:
-            timed(system, batch, work.new_tokens if on_gpu else 2)
+            generate(system.model, batch, work.new_tokens if on_gpu else 2, system.keywords)
             works[name] = system
         except Exception as error:  # a rival may fail with anything
             if name in (STOCK, OURS):
@@ -102,36 +83,30 @@ def warm_up(
     return works
 
 
-def take_turns(
+def measure(
     systems: dict[str, System], work: Workload, batch: dict[str, Tensor], repeats: int
-) -> dict[str, list[Turn]]:
-    """Time prompt and total of every system in turn."""
-    turns: dict[str, list[Turn]] = {name: [] for name in systems}
-    for _ in range(repeats):
-        for name, system in systems.items():
-            prompt, _ = timed(system, batch, 1)
-            turns[name].append(Turn(prompt, *timed(system, batch, work.new_tokens)))
-    return turns
+) -> dict[str, Generations]:
+    """Time prompt and total of every system in turn; one that fails now stops the script."""
+    found = {name: Generations() for name in systems}
 
+    def play(name: str) -> Turn:
+        system = systems[name]
+        return generation(system.model, batch, work.new_tokens, system.keywords)
 
-def rows(work: Workload, turns: dict[str, list[Turn]]) -> list[Row]:
-    """One row for each model; ratios are stock / this one, of the fastest turns."""
-    found: list[Row] = []
-    stock: Row = {}
-    reference = turns[STOCK][0].tokens
-    for name, mine in turns.items():
-        prompt, total = min(turn.prompt for turn in mine), min(turn.total for turn in mine)
-        steps = [(turn.total - turn.prompt) / (work.new_tokens - 1) for turn in mine]
-        row: Row = {"workload": work.name, "system": name, "prompt_s": prompt, "total_s": total}
-        row["median_total_s"] = statistics.median(turn.total for turn in mine)
-        row["step_ms"] = 1e3 * min(steps)
-        stock = stock or row
-        for ratio, key in (("prompt", "prompt_s"), ("best", "total_s"), ("step", "step_ms")):
-            row[f"ratio_{ratio}"] = float(stock[key]) / float(row[key])
-        same = int((mine[0].tokens == reference).sum())
-        row["equal_tokens"] = f"{same} of {reference.numel()}"
-        found.append(row)
+    take_turns(found, play, repeats, failures=())
     return found
+
+
+def rows(work: Workload, found: dict[str, Generations]) -> list[Row]:
+    """One row for each model; ratios are stock / this one, of the fastest turns."""
+    reference = found[STOCK].tokens
+    stock = times(found[STOCK], work.new_tokens)
+    made: list[Row] = []
+    for name, mine in found.items():
+        row: Row = {"workload": work.name, "system": name, **times(mine, work.new_tokens)}
+        same = int((mine.tokens == reference).sum())
+        made.append({**row, **ratios(stock, row), "equal_tokens": f"{same} of {reference.numel()}"})
+    return made
 
 
 @torch.inference_mode()
@@ -145,7 +120,7 @@ def main() -> None:
     for work in workloads(options.quick):
         batch = work.batch(vocabulary, options.device)
         works = warm_up(systems, work, batch, report)
-        for row in rows(work, take_turns(works, work, batch, options.repeats)):
+        for row in rows(work, measure(works, work, batch, options.repeats)):
             table.add(row)
     report.finish()
 

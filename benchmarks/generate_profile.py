@@ -10,16 +10,16 @@ the rate of reading.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from transformers import GPT2LMHeadModel
 from transformers.pytorch_utils import Conv1D
 
+from common.clock import best_seconds
 from common.gpt2 import make_pair, workloads
 from common.machine import products
 from common.options import make_parser, start
@@ -28,7 +28,7 @@ from common.workloads import DTYPES
 from masked_attn.cli.bench.running import generate
 from masked_attn.cli.bench.workload import Workload
 
-Run = Callable[[int], object]  # a `generate` of so many new tokens
+Run = Callable[[int], Tensor]  # a `generate` of so many new tokens
 Operators = dict[str, tuple[int, float]]  # calls and own milliseconds
 
 TOP = 10
@@ -78,16 +78,6 @@ def profiled(run: Run, new_tokens: int) -> Operators:
     return {
         event.key: (event.count, 1e-3 * event.self_cpu_time_total) for event in found.key_averages()
     }
-
-
-def seconds(run: Run, new_tokens: int, repeats: int) -> float:
-    """Of the fastest of several calls."""
-    best = float("inf")
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        run(new_tokens)
-        best = min(best, time.perf_counter() - begin)
-    return best
 
 
 def difference(longer: Operators, shorter: Operators) -> Operators:
@@ -143,8 +133,8 @@ def measure(
         steps = difference(profiled(run, 1 + STEPS), prompt)
         add_top(report, f"{work.name}, {name}: the prompt", prompt)
         add_top(report, f"{work.name}, {name}: a step", steps)
-        first = seconds(run, 1, repeats)
-        step = max(0.0, seconds(run, 1 + STEPS, repeats) - first) / STEPS
+        first = best_seconds(partial(run, 1), repeats)
+        step = max(0.0, best_seconds(partial(run, 1 + STEPS), repeats) - first) / STEPS
         limit = 1e-9 * prompt_operations(model, work.lengths) / rate
         limits.append(limit_row(name, "prompt", first, limit))
         limit = 1e-9 * step_bytes(model, work.lengths) / report.machine.reading

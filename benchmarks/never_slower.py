@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -21,8 +20,9 @@ from torch import Tensor
 from common import prompt
 from common.agreement import agreement
 from common.options import make_parser, start
-from common.report import TIMES, Chart, Column, Report, Row, Table, comparison
-from common.timing import Contender, Times, seconds
+from common.report import TIMES, Chart, Column, Row, Table, comparison
+from common.timing import Contender, Times, seconds, timed_turns
+from common.trial import OURS
 from common.visibility import Visibility
 from common.workloads import DTYPES, Layer, ragged_lengths
 
@@ -103,7 +103,7 @@ def measure(cell: Cell, layer: Layer, repeats: int) -> tuple[Times, Times]:
     seen = cell.seen
     attentions = (prompt.ours(seen), prompt.sdpa(seen))
     first = [seconds(repeated(attention, layer, 1)) for attention in attentions]
-    agreement(seen.real_queries)({"masked_attn": first[0][1], "SDPA": first[1][1]})
+    agreement(seen.real_queries)({OURS: first[0][1], "SDPA": first[1][1]})
     times = [elapsed for elapsed, _ in first]
     del first
     if max(times) > ONCE:
@@ -113,12 +113,12 @@ def measure(cell: Cell, layer: Layer, repeats: int) -> tuple[Times, Times]:
     calls = max(1, min(1000, int(SHORT / max(times))))
     wanted = int(BUDGET / (calls * sum(times)))
     turns = min(repeats, max(3, wanted))
-    contenders = [repeated(attention, layer, calls) for attention in attentions]
-    samples: list[list[float]] = [[], []]
-    for _ in range(turns):
-        for contender, list_of in zip(contenders, samples, strict=True):
-            list_of.append(1e3 * seconds(contender)[0] / calls)
-    return Times(tuple(samples[0])), Times(tuple(samples[1]))
+    contenders = {
+        name: repeated(attention, layer, calls)
+        for name, attention in zip((OURS, "SDPA"), attentions, strict=True)
+    }
+    times_of = timed_turns(contenders, turns)
+    return times_of[OURS], times_of["SDPA"]
 
 
 def sweep(options: argparse.Namespace, dtype: str, table: Table) -> list[str]:
@@ -147,17 +147,6 @@ def describe(cell: Cell) -> str:
     return f"{cell.dtype}, {cell.rule}, B={cell.batch}, D={cell.head_dim}, S={cell.length}"
 
 
-def summarise(report: Report, table: Table, left_out: list[str]) -> None:
-    """List the cells below 1.0 and those that did not run."""
-    below = [row for row in table.rows if cast(float, row["ratio_best"]) < 1.0]
-    chart = Chart(("dtype", "rule", "batch", "head_dim", "length"))
-    slower = report.table(f"{len(below)} of {len(table.rows)} cells below 1.0", COLUMNS, chart)
-    for row in below:
-        slower.add(row)
-    if left_out:
-        print("\nleft out, SDPA would take too long:", *left_out, sep="\n- ")
-
-
 @torch.inference_mode()
 def main() -> None:
     parser = make_parser(__doc__)
@@ -175,7 +164,9 @@ def main() -> None:
     chart = Chart(("dtype", "rule", "batch", "head_dim", "length"))
     table = report.table("masked_attention against SDPA, per call", COLUMNS, chart)
     left_out = [line for dtype in options.dtypes for line in sweep(options, dtype, table)]
-    summarise(report, table, left_out)
+    report.list_slower(table)
+    if left_out:
+        print("\nleft out, SDPA would take too long:", *left_out, sep="\n- ")
     report.finish()
 
 

@@ -12,7 +12,6 @@ import argparse
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -148,10 +147,7 @@ def main() -> None:
     table = report.table("linear layers, steps and prompts against stock code", COLUMNS, CHART)
     for dtype in options.dtypes:
         measure(report, table, dtype)
-    below = [row for row in table.rows if cast(float, row["ratio_best"]) < 1.0]
-    slower = report.table(f"{len(below)} of {len(table.rows)} cells below 1.0", COLUMNS, CHART)
-    for row in below:
-        slower.add(row)
+    report.list_slower(table)
     report.finish()
 
 

@@ -19,11 +19,12 @@ from sys import executable
 
 from common.options import make_parser, start
 from common.report import Report, Row, Table
+from masked_attn.cli.bench.workload import Workload
 from rivals_systems import rows
 from rivals_systems.catalogue import OURS, SYSTEMS, System
 from rivals_systems.environments import make
-from rivals_systems.material import Material, Workload, make_material, workloads
-from rivals_systems.turns import groups, memory_for_workers, take_turns
+from rivals_systems.material import Material, make_material, workloads
+from rivals_systems.turns import groups, memory_for_workers, play_all
 from rivals_systems.worker_process import WorkerFailed, WorkerProcess, convert
 from rivals_systems.workers.serve import Task
 
@@ -140,7 +141,7 @@ def measure(
                 figures.add(rows.failed(dtype, group, "all", name, str(failure)))
         described = {name: worker.described for name, worker in workers.items()}
         for work in works:
-            found = take_turns(workers, work, repeats)
+            found = play_all(workers, work, repeats)
             stock = starter.material.tokens[work.name]
             for row in rows.measured(dtype, group, work.name, found, stock):
                 figures.add(row)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from masked_attn.cli.bench.running import host_clock
 
-__all__ = ["Clock", "clock_of", "gpu_clock", "host_clock"]
+__all__ = ["Clock", "best_seconds", "clock_of", "gpu_clock", "host_clock"]
 
 Clock = Callable[[Callable[[], Tensor]], tuple[float, Tensor]]
 
@@ -43,3 +43,8 @@ def gpu_clock(run: Callable[[], Tensor]) -> tuple[float, Tensor]:
 def clock_of(device: str) -> Clock:
     """The clock that compares operators on ``device``."""
     return gpu_clock if device == "cuda" else host_clock
+
+
+def best_seconds(run: Callable[[], Tensor], turns: int, clock: Clock = host_clock) -> float:
+    """Seconds of the fastest of several turns of one that is warm and has no rival."""
+    return min(clock(run)[0] for _ in range(turns))

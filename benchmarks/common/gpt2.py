@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import masked_attn
+from masked_attn.cli.bench.systems import copy_of
 from masked_attn.cli.bench.workload import WORKLOADS, Workload
 
 from .trial import OURS
@@ -24,8 +23,7 @@ def make_pair(quick: bool, device: str, dtype: torch.dtype) -> dict[str, GPT2LMH
     stock = GPT2LMHeadModel(config).eval().to(device, dtype)
     stock.generation_config.eos_token_id = None
     stock.generation_config.pad_token_id = 0
-    shared = {id(weight): weight for weight in stock.parameters()}
-    return {STOCK: stock, OURS: masked_attn.patch(copy.deepcopy(stock, shared))}
+    return {STOCK: stock, OURS: masked_attn.patch(copy_of(stock))}
 
 
 def workloads(quick: bool) -> list[Workload]:

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 
 import torch
 
+from masked_attn.cli.info.machine import Gpu, this_gpu
+
 from .machine import Machine, measure, products, reading
 
 __all__ = ["GpuMachine", "measure_gpu"]
@@ -17,18 +19,15 @@ __all__ = ["GpuMachine", "measure_gpu"]
 class GpuMachine(Machine):
     """A machine with a GPU; ``products`` (of ``dtype``) and ``reading`` are those of the GPU."""
 
-    gpu: str
-    capability: str
-    memory: float
+    gpu: Gpu
     driver: str
-    cuda: str
     cudnn: str
     dtype: str
 
     def __str__(self) -> str:
         return (
-            f"{self.gpu}, sm_{self.capability}, {self.memory:.0f} GB, driver {self.driver}; "
-            f"masked_attn {self.masked_attn}, torch {self.torch} (CUDA {self.cuda}, "
+            f"{self.gpu}, driver {self.driver}; "
+            f"masked_attn {self.masked_attn}, torch {self.torch} (CUDA {self.gpu.cuda}, "
             f"cuDNN {self.cudnn}), transformers {self.transformers}, Python {self.python}; "
             f"host: {self.cpu}, {self.cores} cores\n"
             f"measured: {1e-3 * self.products:.1f} TFLOP/s of {self.dtype} matrix products, "
@@ -39,18 +38,14 @@ class GpuMachine(Machine):
 def measure_gpu(quick: bool, dtype: torch.dtype) -> GpuMachine:
     """Turn TF32 off and measure; ``quick`` uses sizes too small to be right."""
     torch.set_float32_matmul_precision("highest")
-    facts = torch.cuda.get_device_properties(0)
     rates = {
         "products": products(256 if quick else 8192, "cuda", dtype),
         "reading": reading((8 if quick else 1024) << 20, "cuda"),
     }
     return GpuMachine(
         **{**asdict(measure(quick=True)), **rates},
-        gpu=facts.name,
-        capability=f"{facts.major}{facts.minor}",
-        memory=1e-9 * facts.total_memory,
+        gpu=this_gpu(),
         driver=_driver(),
-        cuda=str(torch.version.cuda),
         cudnn=str(torch.backends.cudnn.version()),
         dtype=str(dtype).removeprefix("torch."),
     )

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
-from masked_attn.cli import machine
+from masked_attn.cli.info import machine
 
-from .clock import clock_of
+from .clock import best_seconds, clock_of
 
 __all__ = ["Machine", "measure", "products", "reading"]
 
@@ -67,4 +67,4 @@ def _best_seconds(call: Callable[[], Tensor], device: str, turns: int = 5) -> fl
     """Seconds of the fastest of ``turns`` calls, after one that warms up."""
     clock = clock_of(device)
     clock(call)
-    return min(clock(call)[0] for _ in range(turns))
+    return best_seconds(call, turns, clock)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 
-from masked_attn.cli.machine import why_no_gpu
+from masked_attn.cli.info.machine import why_no_gpu
 
 from .gpu import measure_gpu
 from .machine import Machine, measure

@@ -136,6 +136,14 @@ class Report:
         self.tables.append(table)
         return table
 
+    def list_slower(self, table: Table) -> None:
+        """Start a table of the rows of ``table`` in which the rival is faster."""
+        below = [row for row in table.rows if float(row["ratio_best"]) < 1.0]
+        name = f"{len(below)} of {len(table.rows)} cells below 1.0"
+        slower = self.table(name, table.columns, table.chart)
+        for row in below:
+            slower.add(row)
+
     def note(self, text: str) -> None:
         """Print a line between the rows and keep it."""
         self.notes.append(text)

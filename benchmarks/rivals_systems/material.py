@@ -4,34 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from common.workloads import ragged_lengths
+from masked_attn.cli.bench.running import generate
+from masked_attn.cli.bench.workload import WORKLOADS, Workload
 
 from .workers.serve import Rows, left_padded
 
-__all__ = ["Material", "Workload", "make_material", "workloads"]
-
-BATCH = 8
-
-
-@dataclass(frozen=True)
-class Workload:
-    """Lengths of the prompts, and the number of new tokens of each row."""
-
-    name: str
-    lengths: tuple[int, ...]
-    new_tokens: int
-
-    @property
-    def longest(self) -> int:
-        """Tokens of the longest row at its end."""
-        return max(self.lengths) + self.new_tokens
+__all__ = ["Material", "make_material", "workloads"]
 
 
 @dataclass(frozen=True)
@@ -52,12 +36,11 @@ class Material:
 def workloads(quick: bool) -> dict[str, Workload]:
     """Those of ``generate.py``; the one with the fewest tokens first, since a process keeps its
     memory and the peak of a later one must be larger to be seen."""
-    found = [
-        Workload("W3", (4, 8) if quick else ragged_lengths(BATCH, 64), 32 if quick else 128),
-        Workload("W1", (8, 16) if quick else ragged_lengths(BATCH, 512), 32 if quick else 64),
-        Workload("W2", (16, 16) if quick else (512,) * BATCH, 32 if quick else 64),
-    ]
-    return {work.name: work for work in found}
+    tiny = {"W3": (4, 8), "W1": (8, 16), "W2": (16, 16)}
+    return {
+        name: Workload(name, lengths, 32) if quick else replace(WORKLOADS[name], name=name)
+        for name, lengths in tiny.items()
+    }
 
 
 def make_material(folder: Path, works: Sequence[Workload], quick: bool) -> Material:
@@ -102,8 +85,6 @@ def _model(quick: bool) -> GPT2LMHeadModel:
 @torch.inference_mode()
 def _continue(model: GPT2LMHeadModel, prompts: Rows, new_tokens: int) -> Rows:
     ids, mask = (torch.tensor(rows) for rows in left_padded(prompts))
-    tokens: Tensor = model.generate(
-        input_ids=ids, attention_mask=mask, max_new_tokens=new_tokens, do_sample=False
-    )
-    rows: Rows = tokens[:, ids.shape[1] :].tolist()
+    batch = {"input_ids": ids, "attention_mask": mask}
+    rows: Rows = generate(model, batch, new_tokens).tolist()
     return rows

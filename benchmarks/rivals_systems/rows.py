@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from common import generations
+from common.generations import RATIOS, ratios, times
 from common.report import Chart, Column, Row
 
 from .catalogue import OURS, SYSTEMS
@@ -15,20 +17,14 @@ COLUMNS = (
     Column("workload", "workload"),
     Column("group", "group"),
     Column("system", "system", width=38),
-    Column("prompt_s", "prompt s", digits=3),
-    Column("total_s", "total s", digits=3),
-    Column("median_total_s", "median", digits=3),
-    Column("step_ms", "ms per step"),
-    Column("ratio_prompt", "prompt ratio"),
-    Column("ratio", "total ratio"),
-    Column("ratio_step", "step ratio"),
+    *generations.COLUMNS,
     Column("equal_rows", "rows equal to stock"),
     Column("equal_first", "first tokens"),
     Column("peak_mib", "peak MiB", digits=0),
     Column("first_s", "first call s", digits=1),
     Column("note", "note"),
 )
-CHART = Chart(("dtype", "workload", "system"), ("ratio",))
+CHART = Chart(("dtype", "workload", "system"), ("ratio_best",))
 
 
 def measured(
@@ -37,8 +33,8 @@ def measured(
     """A row for each system; ratios are its fastest / ours of the same rounds."""
     ours = found.get(OURS)
     return [
-        failed(dtype, group, workload, name, figures.failure)
-        if figures.failure
+        failed(dtype, group, workload, name, figures.error)
+        if figures.error
         else _row(dtype, group, name, figures, ours, stock_tokens)
         for name, figures in found.items()
     ]
@@ -67,24 +63,13 @@ def _row(
         "workload": figures.work.name,
         "group": group,
         "system": SYSTEMS[name].title,
-        "prompt_s": min(figures.prompts),
-        "total_s": min(figures.totals),
-        "median_total_s": figures.median_total,
-        "step_ms": figures.step_ms,
+        **times(figures, figures.work.new_tokens),
         "equal_rows": f"{sum(mine == theirs for mine, theirs in pairs)} of {len(pairs)}",
         "equal_first": f"{sum(mine[:1] == theirs[:1] for mine, theirs in pairs)} of {len(pairs)}",
         "peak_mib": figures.peak,
         "first_s": figures.first,
         "note": "",
     }
-    return {**row, **_ratios(figures, ours)}
-
-
-def _ratios(figures: Figures, ours: Figures | None) -> Row:
-    if ours is None or ours.failure:
-        return {"ratio_prompt": "-", "ratio": "-", "ratio_step": "-"}
-    return {
-        "ratio_prompt": min(figures.prompts) / min(ours.prompts),
-        "ratio": min(figures.totals) / min(ours.totals),
-        "ratio_step": figures.step_ms / ours.step_ms,
-    }
+    if ours is None or ours.error:
+        return {**row, **{column.key: "-" for column in RATIOS}}
+    return {**row, **ratios(row, times(ours, ours.work.new_tokens))}

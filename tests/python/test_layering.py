@@ -81,7 +81,17 @@ RULES = (
 TORCH_OPS = ("functional/_ops.py",)
 LOAD_ONLY = "_library.py"
 # The program loads models; everything that is built on transformers is an integration.
-TRANSFORMERS = ("hf/*", "cli/loading.py")
+TRANSFORMERS = ("hf/*", "hf/*/*", "cli/model/loading.py")
+# Rooms of cli, and the rooms that each may use besides itself; no command uses another one, except
+# that `bench` says which machine it ran on.
+CLI_ROOMS = {
+    "generate": ("files", "model"),
+    "score": ("files", "model"),
+    "bench": ("files", "model", "info.machine"),
+    "info": ("model",),
+    "files": ("model",),
+    "model": (),
+}
 
 
 def matches(name: str, patterns: tuple[str, ...]) -> bool:
@@ -168,6 +178,20 @@ def import_problems(package: Path) -> list[str]:
     return problems
 
 
+def room_problems(cli: Path) -> list[str]:
+    """Return one line for each use of a room that a room of cli may not use."""
+    problems = []
+    for room, allowed in CLI_ROOMS.items():
+        for file in sorted((cli / room).rglob("*.py")):
+            for module in sorted(imported(ast.parse(file.read_text()))):
+                name = module.removeprefix("masked_attn.cli.")
+                if name == module or name.split(".")[0] not in CLI_ROOMS:
+                    continue
+                if not f"{name}.".startswith(tuple(f"{each}." for each in (room, *allowed))):
+                    problems.append(f"{room}/{file.name} uses {name}")
+    return problems
+
+
 def test_sources_include_only_what_their_layer_may() -> None:
     assert list((ROOT / "csrc").rglob("*.cpp")), "there are sources to look at"
     assert include_problems(ROOT / "csrc") == []
@@ -175,6 +199,29 @@ def test_sources_include_only_what_their_layer_may() -> None:
 
 def test_modules_import_only_what_their_layer_may() -> None:
     assert import_problems(ROOT / "python" / "masked_attn") == []
+
+
+def test_rooms_of_the_program_use_only_what_they_may() -> None:
+    cli = ROOT / "python" / "masked_attn" / "cli"
+    rooms = {folder.name for folder in cli.iterdir() if (folder / "__init__.py").exists()}
+    assert rooms == set(CLI_ROOMS)
+    assert room_problems(cli) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("score/command.py", "from masked_attn.cli.generate.prompts import encode"),
+        ("bench/command.py", "from masked_attn.cli.info import self_check"),
+        ("model/loading.py", "import masked_attn.cli.files.records"),
+        ("files/run.py", "def f():\n    from masked_attn.cli import bench"),
+    ],
+)
+def test_a_room_that_uses_another_is_flagged(tmp_path: Path, name: str, line: str) -> None:
+    file = tmp_path / name
+    file.parent.mkdir()
+    file.write_text(line)
+    assert room_problems(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -249,7 +296,7 @@ def test_a_good_include_passes(tmp_path: Path, name: str, line: str) -> None:
         ("_library.py", "import torch\ntorch.ops.masked_attn.expand_mask"),
         ("kv_cache.py", "import transformers"),
         ("kv_cache.py", "def f():\n    from transformers.cache_utils import Cache"),
-        ("cli/generate.py", "import importlib\nimportlib.import_module('transformers')"),
+        ("cli/generate/command.py", "import importlib\nimportlib.import_module('transformers')"),
     ],
 )
 def test_a_bad_import_is_flagged(tmp_path: Path, name: str, text: str) -> None:

@@ -83,18 +83,18 @@ def _run(arguments: Sequence[str] | None) -> int:
     _check_instruction_set()
     # Imported here: `info` must not wait for what only `generate` needs.
     if options.command == "info":
-        from masked_attn.cli import info
+        from masked_attn.cli.info import command as info
 
         return info.run(options)
     if options.command == "score":
-        from masked_attn.cli import score
+        from masked_attn.cli.score import command as score
 
         return score.run(options)
     if options.command == "bench":
-        from masked_attn.cli.bench import command
+        from masked_attn.cli.bench import command as bench
 
-        return command.run(options)
-    from masked_attn.cli import generate
+        return bench.run(options)
+    from masked_attn.cli.generate import command as generate
 
     return generate.run(options)
 

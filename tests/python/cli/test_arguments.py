@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 from cli_process import Ran
 
-from masked_attn.cli.arguments import generation_options, parse
+from masked_attn.cli.arguments import parse
+from masked_attn.cli.generate.arguments import generation_options
 from masked_attn.cli.numbers import real_number, whole_number
 
 

@@ -141,5 +141,5 @@ def test_a_forced_instruction_set_that_is_not_there() -> None:
 def test_the_embedded_model_is_missing(
     run_here: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("masked_attn.cli.loading.EMBEDDED_MODEL", tmp_path)
+    monkeypatch.setattr("masked_attn.cli.model.loading.EMBEDDED_MODEL", tmp_path)
     run_here("generate", "a").assert_refused("no embedded model", "--model")

@@ -55,7 +55,7 @@ def test_memory_that_cannot_be_had_is_one_line(
     def decode(*_: object, **__: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes\nmore")
 
-    monkeypatch.setattr("masked_attn.cli.job.decode_batch", decode)
+    monkeypatch.setattr("masked_attn.cli.model.engine.decode_batch", decode)
     ran = run_here("generate", "a", "--model", str(model_folder))
     ran.assert_refused("out of memory", "9 bytes")
 
@@ -66,7 +66,7 @@ def test_a_bug_of_ours_is_not_hidden(
     def decode(*_: object, **__: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("masked_attn.cli.job.decode_batch", decode)
+    monkeypatch.setattr("masked_attn.cli.model.engine.decode_batch", decode)
     with pytest.raises(RuntimeError, match="a bug"):
         run_here("generate", "a", "--model", str(model_folder))
 

@@ -16,6 +16,8 @@ from transformers import GPT2DoubleHeadsModel, GPT2Model
 
 from masked_attn.hf import patch, unpatch
 from masked_attn.hf.call import positions
+from masked_attn.hf.call.forward_call import ForwardCall
+from masked_attn.hf.families.gpt2 import GPT2
 
 pytestmark = pytest.mark.integration
 
@@ -131,4 +133,6 @@ def test_a_mask_on_another_device_is_moved():
     ids, mask = IDS.to("meta"), LEFT
     for cache in (None, CACHES["static"](gpt2().config)):
         arguments = {"input_ids": ids, "attention_mask": mask, "past_key_values": cache}
-        assert positions.count_real_tokens(arguments).device == ids.device
+        assert (
+            positions.count_real_tokens(GPT2, None, ForwardCall.of(arguments)).device == ids.device
+        )

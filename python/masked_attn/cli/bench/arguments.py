@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from typing import Any
 
 from masked_attn.cli.bench.setting import DEMO, SIZES, size_named
 from masked_attn.cli.bench.systems import SYSTEMS, parse_systems
 from masked_attn.cli.bench.workload import WORKLOADS, parse_lengths
+from masked_attn.cli.model.arguments import DTYPES, MAX_THREADS
 from masked_attn.cli.numbers import whole_number
 
 __all__ = ["add_bench"]
@@ -16,7 +16,7 @@ __all__ = ["add_bench"]
 STDOUT = "-"
 
 
-def add_bench(commands: Any, *, dtypes: Sequence[str], max_threads: int) -> None:
+def add_bench(commands: Any) -> None:
     """Add the parser of ``bench``."""
     parser = commands.add_parser(
         "bench",
@@ -27,10 +27,10 @@ def add_bench(commands: Any, *, dtypes: Sequence[str], max_threads: int) -> None
     )
     _add_model(parser)
     _add_prompts(parser)
-    parser.add_argument("--dtype", choices=dtypes, default="float32", help="default float32")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="default float32")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default cpu")
     parser.add_argument(
-        "--threads", type=whole_number(1, max_threads), metavar="N", help="CPU threads"
+        "--threads", type=whole_number(1, MAX_THREADS), metavar="N", help="CPU threads"
     )
     parser.add_argument(
         "--repeats",

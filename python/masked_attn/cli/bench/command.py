@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from masked_attn.cli.attention import require_patching
 from masked_attn.cli.bench.memory import Memory, measure_alone
 from masked_attn.cli.bench.plot import check_plot, draw
 from masked_attn.cli.bench.results import Row, is_noisy, make_rows, table
@@ -21,9 +20,10 @@ from masked_attn.cli.bench.setting import Setting
 from masked_attn.cli.bench.systems import SYSTEMS, System, default_systems
 from masked_attn.cli.bench.workload import WORKLOADS, describe_lengths
 from masked_attn.cli.errors import BadInput
-from masked_attn.cli.machine import describe_gpu, this_machine, why_no_gpu
+from masked_attn.cli.files.same_file import check_apart, check_output
+from masked_attn.cli.info.machine import describe_gpu, this_machine, why_no_gpu
+from masked_attn.cli.model.attention import require_patching
 from masked_attn.cli.progress import progress
-from masked_attn.cli.same_file import check_apart, check_output
 
 __all__ = ["run"]
 

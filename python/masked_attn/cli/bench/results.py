@@ -8,6 +8,7 @@ from typing import Any
 from masked_attn.cli.bench.memory import Memory
 from masked_attn.cli.bench.running import Outcome
 from masked_attn.cli.bench.systems import BASELINE
+from masked_attn.cli.bench.turns import step_ms
 
 __all__ = ["Row", "is_noisy", "make_rows", "table"]
 
@@ -84,11 +85,8 @@ def _times(outcome: Outcome) -> Row:
     rows, new_tokens = outcome.tokens.shape
     prompt, total = min(outcome.prompt), min(outcome.total)
 
-    def step(prompt: float, total: float) -> float:
-        return 1e3 * (total - prompt) / (new_tokens - 1)
-
-    steps = [step(*turn) for turn in zip(outcome.prompt, outcome.total, strict=True)]
-    best = step(prompt, total)
+    steps = outcome.steps_ms(new_tokens)
+    best = step_ms(prompt, total, new_tokens)
     return {
         "prompt_s": prompt,
         "step_ms": best if best > 0 else None,

@@ -1,58 +1,32 @@
-"""Runs the systems in turn: what slows the machine for a while slows all of them.
-
-Each turn is one ``generate`` for a single new token, which is the prompt pass, and one for all.
-"""
+"""Runs systems on models in this process: each is warmed up, then they take turns."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from masked_attn.cli.bench import turns
 from masked_attn.cli.bench.setting import Setting
-from masked_attn.cli.bench.systems import System, make_model
-from masked_attn.cli.errors import reason
+from masked_attn.cli.bench.systems import SYSTEMS, System, make_model
+from masked_attn.cli.bench.turns import Generations, Turn
 from masked_attn.cli.progress import Progress
 
-__all__ = ["Outcome", "generate", "host_clock", "take_turns"]
+__all__ = ["Outcome", "generate", "generation", "host_clock", "take_turns"]
 
 Batch = Mapping[str, Tensor]
-T = TypeVar("T")
 
 
 @dataclass
-class Outcome:
-    """What the turns of one system gave.
-
-    Attributes:
-        prompt: seconds of a call for one new token, one for each turn.
-        total: seconds of a call for all new tokens.
-        tokens: new tokens of the first of those calls, ``[batch, new_tokens]``.
-        error: why it did not run; empty when it did.
-    """
+class Outcome(Generations):
+    """What the turns of one system gave; its tokens are ``[batch, new_tokens]``, on the CPU."""
 
     system: System
-    prompt: list[float] = field(default_factory=list)
-    total: list[float] = field(default_factory=list)
-    tokens: Tensor | None = None
-    error: str = ""
-
-    @property
-    def measured(self) -> bool:
-        """Whether there are figures: it did not fail, and a turn of it has ended."""
-        return not self.error and bool(self.total)
-
-    def add(self, prompt: float, total: float, tokens: Tensor) -> None:
-        """Keep the figures of a turn."""
-        self.prompt.append(prompt)
-        self.total.append(total)
-        if self.tokens is None:
-            self.tokens = tokens.cpu()
 
 
 def take_turns(
@@ -60,12 +34,11 @@ def take_turns(
 ) -> None:
     """Warm each system up, then time prompt and total of all of them in turn.
 
-    A system that fails drops out; the others go on. The order is reversed in every other turn.
+    A system that fails drops out; the others go on.
 
     Args:
         setting: model and prompts.
-        outcomes: one for each system that takes part; filled turn by turn, so that an interruption
-            leaves what was measured.
+        outcomes: one for each system that takes part; filled turn by turn.
         repeats: turns that count.
         shown: told after each call of a system.
     """
@@ -74,15 +47,14 @@ def take_turns(
     models: dict[str, Any] = {}
     for outcome in outcomes:
         warm = partial(_warm, outcome.system, stock, batch, setting)
-        models[outcome.system.name] = _attempt(outcome, warm)
+        models[outcome.system.name] = outcome.attempt(warm)
         shown.done(1)
-    for turn in range(repeats):
-        for outcome in outcomes if turn % 2 == 0 else reversed(outcomes):
-            system = outcome.system
-            took = _attempt(outcome, partial(_turn, system, models[system.name], batch, setting))
-            if took is not None:
-                outcome.add(*took)
-            shown.done(1)
+
+    def play(name: str) -> Turn:
+        return generation(models[name], batch, setting.new_tokens, SYSTEMS[name].options)
+
+    found = {outcome.system.name: outcome for outcome in outcomes}
+    turns.take_turns(found, play, repeats, done=lambda: shown.done(1))
 
 
 def generate(
@@ -102,6 +74,15 @@ def generate(
     return tokens[:, batch["input_ids"].shape[1] :]
 
 
+def generation(
+    model: Any, batch: Batch, new_tokens: int, options: Mapping[str, Any] | None = None
+) -> Turn:
+    """Seconds of the prompt, seconds of all, new tokens. The arguments are ``generate``'s."""
+    prompt, _ = host_clock(lambda: generate(model, batch, 1, options))
+    total, tokens = host_clock(lambda: generate(model, batch, new_tokens, options))
+    return prompt, total, tokens.cpu()
+
+
 def host_clock(run: Callable[[], Tensor]) -> tuple[float, Tensor]:
     """Seconds of ``run`` until its last kernel has ended on the GPU too, and its result."""
     _wait()
@@ -111,32 +92,12 @@ def host_clock(run: Callable[[], Tensor]) -> tuple[float, Tensor]:
     return time.perf_counter() - start, result
 
 
-def _attempt(outcome: Outcome, call: Callable[[], T]) -> T | None:
-    """A system may fail with anything; the reason stays in its outcome."""
-    if outcome.error:
-        return None
-    try:
-        return call()
-    except Exception as error:
-        outcome.error = reason(error)
-        return None
-
-
 def _warm(system: System, stock: Any, batch: Batch, setting: Setting) -> Any:
     """The model of a system after a short run; on a GPU all steps run: some are compiled then."""
     model = make_model(system, stock)
     steps = setting.new_tokens if setting.device == "cuda" else 2
     generate(model, batch, steps, system.options)
     return model
-
-
-def _turn(
-    system: System, model: Any, batch: Batch, setting: Setting
-) -> tuple[float, float, Tensor]:
-    """Seconds of the prompt, seconds of all, new tokens."""
-    prompt, _ = host_clock(lambda: generate(model, batch, 1, system.options))
-    total, tokens = host_clock(lambda: generate(model, batch, setting.new_tokens, system.options))
-    return prompt, total, tokens
 
 
 def _wait() -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from masked_attn.cli.bench.workload import Workload
 from masked_attn.cli.errors import BadInput
-from masked_attn.cli.loading import (
+from masked_attn.cli.model.loading import (
     Source,
     find_model,
     load_config,

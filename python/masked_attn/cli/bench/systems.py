@@ -8,7 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["BASELINE", "SYSTEMS", "System", "default_systems", "make_model", "parse_systems"]
+__all__ = [
+    "BASELINE",
+    "SYSTEMS",
+    "System",
+    "copy_of",
+    "default_systems",
+    "make_model",
+    "parse_systems",
+]
 
 
 @dataclass(frozen=True)
@@ -79,14 +87,18 @@ def parse_systems(text: str) -> tuple[str, ...]:
     return tuple(name for name in SYSTEMS if name in words)
 
 
+def copy_of(model: Any) -> Any:
+    """A copy of a model that shares its weights in memory."""
+    return copy.deepcopy(model, {id(weight): weight for weight in model.parameters()})
+
+
 def make_model(system: System, stock: Any) -> Any:
     """A copy of the stock model that shares its weights in memory and is this system."""
     import torch  # the words of the command line are read without it
 
     import masked_attn
 
-    shared = {id(weight): weight for weight in stock.parameters()}
-    model = copy.deepcopy(stock, shared)
+    model = copy_of(stock)
     model.set_attn_implementation(system.stock_attention)
     if system.switches is None:
         return model

@@ -35,6 +35,11 @@ class Workload:
         """The share of pads in the padded prompts, from 0 to 1."""
         return 1 - sum(self.lengths) / (len(self.lengths) * max(self.lengths))
 
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest row at its end."""
+        return max(self.lengths) + self.new_tokens
+
     def batch(self, vocabulary: int, device: str) -> dict[str, Tensor]:
         """Random ``input_ids`` and the ``attention_mask``, ``[batch, longest]`` int64, left-padded.
 

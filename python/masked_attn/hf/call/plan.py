@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache
+from transformers.cache_utils import Cache, StaticLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -146,7 +146,7 @@ def _refuse_what_only_stock_knows(family: ModelFamily, model: Any, call: Forward
     if family.causal and call.option("is_causal", model.config) is False:
         raise LeftToStock("the model is not causal")
     if not family.causal and call.arguments.get("is_causal"):
-        raise LeftToStock("is_causal was given")
+        raise LeftToStock("an encoder was made causal")
     if not family.causal and (call.cache is not None or call.arguments.get("use_cache")):
         raise LeftToStock("an encoder was given a cache")
     reader = mask_reader(family, model)
@@ -253,9 +253,10 @@ def _cache_sizes(cache: Any, queries: int, static: bool) -> tuple[int, int]:
     slots = seen + queries
     for layer in _one_of_each_kind(cache):
         handed, offset = cache.get_mask_sizes(queries, layer)
-        # A layer with a window hands over the last keys alone.
-        fits = offset + handed == seen + queries if offset else handed >= seen + queries
-        if not fits:
+        # A growing layer with a window hands over the last keys alone.
+        grows = not isinstance(cache.layers[layer], StaticLayer) if cache.layers else True
+        last_keys = grows and offset + handed == seen + queries
+        if not last_keys and (offset != 0 or handed < seen + queries):
             raise LeftToStock(f"the cache hands over {handed} slots from {offset} on, after {seen}")
         if offset == 0:
             slots = max(slots, handed)

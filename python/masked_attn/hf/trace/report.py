@@ -12,6 +12,7 @@ from ... import _library
 from ..call.forward import PatchedForward, patch_of
 from ..families.family import module_at
 from ..families.finding import backbone_inside
+from ..instance.neighbours import inner_layer
 from .last_run import LastRun
 from .trace import OPERATORS, STOCK
 
@@ -86,7 +87,9 @@ def _facts(last: LastRun, forward: PatchedForward) -> dict[str, Any]:
     family, config = forward.family, forward.model.config
     layers = enumerate(family.layers_of(forward.model))
     # A layer keeps its number when others are removed.
-    modules = [(place, module_at(layer, family.attention)) for place, layer in layers]
+    modules = [
+        (place, module_at(inner_layer(family, layer), family.attention)) for place, layer in layers
+    ]
     numbers = [getattr(module.config, "number", place) for place, module in modules]
     return {
         "batch": last.batch,

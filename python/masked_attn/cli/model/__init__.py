@@ -1,0 +1,1 @@
+"""What commands share that run a model: which one, how it loads, what it is given."""

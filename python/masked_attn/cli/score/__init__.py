@@ -1,0 +1,1 @@
+"""``score``: how likely a model finds the lines of a file."""
