@@ -203,11 +203,11 @@ def _take_attention(family: ModelFamily, backbone: Any, levels: Levels) -> Patch
     eager = family.eager_attention
     for place, layer in enumerate(layers):
         for path, attention in attentions_of(family, layer).items():
-            number = getattr(attention, "layer_idx", None)
+            own: int | None = getattr(attention, "layer_idx", None)
             attention.__dict__["config"] = AttentionConfig(
                 attention.config,
                 eager,
-                place if number is None else number,
+                place if own is None else own,
                 cross=path == family.cross_attention,
             )
     slot = forward_slot(backbone)

@@ -202,7 +202,11 @@ def _in_place(
 ) -> Tensor | None:
     """Attention that writes the cache itself; None for a cache that it cannot take."""
     window = None if seen.attn_mask is not None else layer.window
-    masks = {"key_mask": seen.key_mask, "attn_mask": seen.attn_mask, "window": window}
+    masks: dict[str, Any] = {
+        "key_mask": seen.key_mask,
+        "attn_mask": seen.attn_mask,
+        "window": window,
+    }
     if static:
         slots = static_layer(cache, number, key, value)
         if not _stores(slots.keys.dtype, query):

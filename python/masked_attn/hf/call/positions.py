@@ -82,7 +82,8 @@ def stock_positions(
     if call.ids is not None and family.counts_ids:
         pad = config.pad_token_id
         real = (call.ids != pad).long()
-        return (real.cumsum(-1) + filled) * real + pad
+        counted: Tensor = (real.cumsum(-1) + filled) * real + pad
+        return counted
     assert call.inputs is not None and call.queries is not None
     slots = torch.arange(filled, filled + call.queries, device=call.inputs.device)
     return _from(family.first_position(config), slots[None])

@@ -90,7 +90,9 @@ def _facts(last: LastRun, forward: PatchedForward) -> dict[str, Any]:
     modules = [
         (place, module_at(inner_layer(family, layer), family.attention)) for place, layer in layers
     ]
-    numbers = [getattr(module.config, "number", place) for place, module in modules]
+    numbers = [
+        getattr(getattr(module, "config", None), "number", place) for place, module in modules
+    ]
     return {
         "batch": last.batch,
         "queries": last.queries,
