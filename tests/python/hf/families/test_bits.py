@@ -22,10 +22,9 @@ from masked_attn.hf import patch
 pytestmark = pytest.mark.integration
 
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-THREADS = (1, 2)
 VOCAB = 300
-PROMPTS = [33, 1, 70, 8, 9, 17, 2, 64]
-SENTENCES = (33, 3, 70, 8, 9, 17, 2, 64)
+PROMPTS = [33, 1, 8, 9, 17, 2]
+SENTENCES = (33, 3, 8, 9, 17, 2)
 
 
 def shape(name: str, **settings: object) -> Family:
@@ -82,8 +81,8 @@ DECODERS = {
 }
 BASE = {"hidden_size": 768, "num_attention_heads": 12}
 ENCODERS = {
-    "bert": shape("bert", **BASE, intermediate_size=3072),
-    "roberta": shape("roberta", **BASE, intermediate_size=3072),
+    "bert": shape("bert", **BASE, intermediate_size=1536),
+    "roberta": shape("roberta", **BASE, intermediate_size=1536),
     "modernbert": shape(
         "modernbert",
         **BASE,
@@ -101,11 +100,13 @@ def decoder(name, dtype):
     return patch(DECODERS[name].build("ForCausalLM", std=0.05).to(dtype))
 
 
-def orders(count):
-    """Which rows, in this order, and how many pads more than needed."""
-    every = list(range(count))
-    shuffled = torch.randperm(count, generator=torch.Generator().manual_seed(2)).tolist()
-    return [(every, 0), (shuffled, 5), (every[:2], 1), (shuffled[:5], 0), ([2, 1, 2], 70)]
+# Threads, which rows, in this order, and how many pads more than needed.
+BATCHES = [
+    (1, [0, 1, 2, 3, 4, 5], 0),
+    (1, [3, 5, 1], 5),
+    (1, [2, 1, 2], 40),
+    (2, [4, 0, 5, 2, 1, 3], 1),
+]
 
 
 @EACH_DECODER
@@ -118,12 +119,11 @@ def test_a_generate_has_the_bits_of_each_prompt_alone(name, dtype):
     expected = alone(model, prompts)
     assert_path(model, "cached_attention")
     wrong = []
-    for threads in THREADS:
+    for threads, order, extra in BATCHES:
         torch.set_num_threads(threads)
-        for order, extra in orders(len(prompts)):
-            found = run(model, [prompts[row] for row in order], extra=extra)
-            rows = unequal(found, [expected[row] for row in order])
-            wrong += [f"{threads} threads, {extra} pads: rows {rows} of {order}"] if rows else []
+        found = run(model, [prompts[row] for row in order], extra=extra)
+        rows = unequal(found, [expected[row] for row in order])
+        wrong += [f"{threads} threads, {extra} pads: rows {rows} of {order}"] if rows else []
     assert_path(model, "cached_attention")
     assert not wrong
 
@@ -141,7 +141,7 @@ def test_a_forward_of_a_decoder_has_the_bits_of_each_row_alone(name, side):
         quietly(model, row[real][None]).logits[0]
         for row, real in zip(ids, mask.bool(), strict=True)
     ]
-    for threads in THREADS:
+    for threads in (1, 2):
         torch.set_num_threads(threads)
         found = quietly(model, ids, attention_mask=mask).logits
         assert_ours(model)
@@ -152,7 +152,7 @@ def test_a_forward_of_a_decoder_has_the_bits_of_each_row_alone(name, side):
 @EACH_DECODER
 def test_beams_have_the_bits_of_each_prompt_alone(name):
     model = decoder(name, torch.float32)
-    prompts = ragged([33, 1, 9], vocab=VOCAB)
+    prompts = ragged([17, 1, 9], vocab=VOCAB)
     expected = alone(model, prompts, num_beams=3)
     found = run(model, prompts, extra=2, num_beams=3)
     assert not unequal(found, expected, 3)
@@ -167,8 +167,11 @@ def encoded(model, rows, order):
 
 
 @EACH_ENCODER
-@DTYPES
-@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize(
+    ("dtype", "side"),
+    [(torch.float32, "right"), (torch.float32, "left"), (torch.bfloat16, "right")],
+    ids=str,
+)
 def test_encoded_rows_have_the_bits_of_each_row_alone(name, dtype, side):
     family = ENCODERS[name]
     model = patch(family.build(std=0.05).to(dtype))
@@ -177,17 +180,13 @@ def test_encoded_rows_have_the_bits_of_each_row_alone(name, dtype, side):
     expected = [quietly(model, row).last_hidden_state[0] for row in rows.rows()]
     assert_ours(model)
     wrong = []
-    for threads in THREADS:
+    for threads, order, _ in BATCHES:
         torch.set_num_threads(threads)
-        for order, _ in orders(len(SENTENCES)):
-            found = encoded(model, rows, order)
-            assert_ours(model)
-            unlike = [
-                row
-                for row, mine in zip(order, found, strict=True)
-                if not same_bits(mine, expected[row])
-            ]
-            wrong += [f"{threads} threads: rows {unlike} of {order}"] if unlike else []
+        found = encoded(model, rows, order)
+        assert_ours(model)
+        pairs = zip(order, found, strict=True)
+        unlike = [row for row, mine in pairs if not same_bits(mine, expected[row])]
+        wrong += [f"{threads} threads: rows {unlike} of {order}"] if unlike else []
     assert not wrong
 
 
@@ -200,7 +199,7 @@ def test_classes_of_texts_have_the_bits_of_each_text_alone(name, dtype):
     rows = batch(family, "right", SENTENCES)
     torch.set_num_threads(1)
     expected = [quietly(model, row).logits[0] for row in rows.rows()]
-    for threads in THREADS:
+    for threads in (1, 2):
         torch.set_num_threads(threads)
         found = quietly(model, **rows.inputs()).logits
         for row, theirs in enumerate(expected):
