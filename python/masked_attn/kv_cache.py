@@ -1,7 +1,8 @@
 """Preallocated keys and values of one attention layer, written in place. Torch only.
 
 The surprise: views handed out earlier are overwritten when slots are reused (after ``crop``,
-``clear`` or ``select``). Clone what must be kept.
+``clear`` or ``select``). Clone what must be kept. Tensors that were assigned, and what was there
+before an assignment, are never written: the next write copies them into memory of the buffer.
 """
 
 from __future__ import annotations
@@ -38,26 +39,49 @@ class KVBuffer:
         self._key: Tensor | None = None
         self._value: Tensor | None = None
         self._spare: tuple[Tensor, Tensor] | None = None
+        # Keys and values are as long as they are, and others hold them, too: they are only read.
+        self._borrowed = False
 
     @property
     def capacity(self) -> int:
         """Slots that are allocated."""
-        return 0 if self._key is None else self._key.shape[2]
+        return self.length if self._key is None or self._borrowed else self._key.shape[2]
 
     @property
     def keys(self) -> Tensor | None:
-        """View ``[batch, kv_heads, length, head_dim]`` of the filled slots, or None."""
-        return None if self._key is None else self._key[:, :, : self.length]
+        """View ``[batch, kv_heads, length, head_dim]`` of the filled slots, or None.
+
+        Can be assigned, and then ``values``: other tokens, rows or heads, an empty tensor, or None.
+        The tensor is held in the dtype of what it takes the place of and copied by the next write,
+        before which both must fit. ``length`` is that of the keys.
+
+        Raises:
+            TypeError: what is assigned is no tensor.
+            ValueError: it has not four dimensions.
+        """
+        return self._key if self._borrowed or self._key is None else self._key[:, :, : self.length]
+
+    @keys.setter
+    def keys(self, keys: Tensor | None) -> None:
+        held = self._as_stored("keys", self.keys, keys)
+        self._borrow(held, self.values)
 
     @property
     def values(self) -> Tensor | None:
-        """View ``[batch, kv_heads, length, value_dim]`` of the filled slots, or None."""
-        return None if self._value is None else self._value[:, :, : self.length]
+        """View ``[batch, kv_heads, length, value_dim]``; can be assigned like ``keys``."""
+        if self._borrowed or self._value is None:
+            return self._value
+        return self._value[:, :, : self.length]
+
+    @values.setter
+    def values(self, values: Tensor | None) -> None:
+        held = self._as_stored("values", self.values, values)
+        self._borrow(self.keys, held)
 
     @property
     def requires_grad(self) -> bool:
         """Whether the filled slots take part in autograd."""
-        return self._key is not None and any(held.requires_grad for held in self._pair())
+        return any(held is not None and held.requires_grad for held in (self._key, self._value))
 
     def storage_dtype(self, dtype: torch.dtype) -> torch.dtype:
         """The dtype in which keys of ``dtype`` that come next are stored."""
@@ -78,20 +102,24 @@ class KVBuffer:
 
         Raises:
             ValueError: keys and values do not fit each other, or the buffer holds others: another
-                batch, head count, head size or device.
+                batch, head count, head size or device. Or those assigned do not fit each other.
         """
         _check_pair(new_key, new_value)
+        if self._borrowed:
+            self._check_assigned()
         needed = self.length + new_key.shape[2]
         if self._key is None or self._value is None or self._stale(new_key, new_value):
             capacity = self._first_capacity(needed)
             pair = self._empty_like(new_key, capacity), self._empty_like(new_value, capacity)
-            self._key, self._value, self._spare = *pair, None
+            self._key, self._value, self._spare, self._borrowed = *pair, None, False
             return *pair, self.length
         _check_held("keys", self._key, new_key)
         _check_held("values", self._value, new_value)
         if needed > self.capacity:
-            self._move_to_new_memory(max(needed, 2 * self.capacity))
-        elif _frozen(self._key) or _frozen(self._value):
+            # Less than at first are those that were assigned, or that a graph holds.
+            first = self._first_capacity(0)
+            self._move_to_new_memory(first if needed <= first else max(needed, 2 * self.capacity))
+        elif self._borrowed or _frozen(self._key) or _frozen(self._value):
             self._move_to_new_memory(self.capacity)
         return self._key, self._value, self.length
 
@@ -119,6 +147,8 @@ class KVBuffer:
         _check_pair(new_key, new_value)
         wants_grad = new_key.requires_grad or new_value.requires_grad or self.requires_grad
         if torch.is_grad_enabled() and wants_grad:
+            if self._borrowed:
+                self._check_assigned()
             return self._concatenate(new_key, new_value)
         key, value, position = self.reserve(new_key, new_value)
         end = position + new_key.shape[2]
@@ -130,9 +160,14 @@ class KVBuffer:
     def crop(self, length: int) -> None:
         """Forget the slots from ``length`` on; the memory stays."""
         self.length = max(0, min(length, self.length))
+        if self._borrowed and self._key is not None and self._value is not None:
+            self._borrow(self._key[:, :, : self.length], self._value[:, :, : self.length])
 
     def clear(self) -> None:
         """Forget every slot; the memory stays."""
+        if self._borrowed:
+            self._key = self._value = None
+            self._borrowed = False
         self.length = 0
 
     def select(self, rows: Tensor) -> None:
@@ -141,13 +176,15 @@ class KVBuffer:
         Args:
             rows: int64 ``[new_batch]``, repetitions allowed.
         """
-        if self._key is None:
+        if self._key is None or self.length == 0:
             return
         rows = rows.to(self._key.device)
-        if torch.is_grad_enabled() and self.requires_grad:
-            taken = [held[:, :, : self.length].index_select(0, rows) for held in self._pair()]
-            self._key, self._value = taken
-            self._spare = None
+        if self._borrowed or (torch.is_grad_enabled() and self.requires_grad):
+            key, value = (
+                None if held is None else held.index_select(0, rows)
+                for held in (self.keys, self.values)
+            )
+            self._borrow(key, value)
             return
         old, new = self._pair(), self._spare
         if new is None or new[0].shape[0] != rows.numel() or _frozen(new[0]):
@@ -162,9 +199,39 @@ class KVBuffer:
 
     def to(self, device: torch.device | str) -> None:
         """Move the buffers to ``device``."""
-        if self._key is not None and self._value is not None:
-            self._key, self._value = self._key.to(device), self._value.to(device)
-            self._spare = None
+        self._key, self._value = (
+            None if held is None else held.to(device) for held in (self._key, self._value)
+        )
+        self._spare = None
+
+    def _borrow(self, key: Tensor | None, value: Tensor | None) -> None:
+        """Hold tensors that are not ours to write, and none of our memory: it may be viewed."""
+        self._key, self._value, self._spare, self._borrowed = key, value, None, True
+        self.length = 0 if key is None or key.ndim != 4 else key.shape[2]
+
+    def _as_stored(self, name: str, held: Tensor | None, new: Tensor | None) -> Tensor | None:
+        if new is None:
+            return None
+        if not isinstance(new, Tensor):
+            raise TypeError(f"KVBuffer: {name} must be a tensor or None, got {type(new).__name__}")
+        if new.ndim != 4 and new.numel() > 0:
+            raise ValueError(
+                f"KVBuffer: {name} must be [batch, kv_heads, tokens, head_dim], "
+                f"got {list(new.shape)}"
+            )
+        kept = new.dtype if held is None or held.numel() == 0 else held.dtype
+        return new.to(self.dtype or kept)
+
+    def _check_assigned(self) -> None:
+        """Keys and values are assigned one after the other; before a write they must fit."""
+        pair = self._key, self._value
+        fits = {(h.shape[:3], h.device) for h in pair if h is not None and h.numel() > 0}
+        if len(fits) > 1 or (fits and None in pair):
+            shapes = [None if held is None else list(held.shape) for held in pair]
+            raise ValueError(
+                f"KVBuffer: the assigned keys {shapes[0]} and values {shapes[1]} do not fit each "
+                "other in batch, heads, tokens or device; assign both"
+            )
 
     def _pair(self) -> tuple[Tensor, Tensor]:
         assert self._key is not None
@@ -175,6 +242,8 @@ class KVBuffer:
         """Empty memory that another kind of keys or values left behind."""
         if self.length > 0:
             return False
+        if self._borrowed:
+            return True
         key, value = self._pair()
         same_kind = key.device == new_key.device and key.dtype == (self.dtype or new_key.dtype)
         return not (same_kind and _same_rows(key, new_key) and _same_rows(value, new_value))
@@ -192,7 +261,7 @@ class KVBuffer:
         new = [self._empty_like(held, capacity) for held in old]
         for source, target in zip(old, new, strict=True):
             target[:, :, : self.length].copy_(source.detach()[:, :, : self.length])
-        (self._key, self._value), self._spare = new, None
+        (self._key, self._value), self._spare, self._borrowed = new, None, False
 
     def _concatenate(self, new_key: Tensor, new_value: Tensor) -> tuple[Tensor, Tensor]:
         key, value = new_key, new_value
@@ -202,7 +271,7 @@ class KVBuffer:
             old_key, old_value = (held[:, :, : self.length] for held in self._pair())
             key = torch.cat([old_key.to(key.dtype), key], dim=2)
             value = torch.cat([old_value.to(value.dtype), value], dim=2)
-        self._key, self._value, self.length, self._spare = key, value, key.shape[2], None
+        self._borrow(key, value)
         return key, value
 
 

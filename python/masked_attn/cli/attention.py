@@ -19,9 +19,9 @@ def require_patching() -> None:
         BadInput: the installed transformers is not supported.
     """
     try:
-        from masked_attn.hf import require_gpt2
+        from masked_attn.hf import require_family
 
-        require_gpt2()
+        require_family()
     except (ImportError, RuntimeError) as error:
         raise BadInput(first_line(error)) from error
 
@@ -50,7 +50,7 @@ def what_ran(model: Any, patched: bool) -> str:
 def _pass(facts: Mapping[str, Any]) -> str:
     """What ``report`` says of one forward, in a phrase."""
     layers = enumerate(facts.get("layers", ()))
-    text = summarize({number: layer["operator"] or layer["path"] for number, layer in layers})
+    text = summarize({number: layer["path"] for number, layer in layers})
     return f"{text} without pads" if facts.get("padding_free") else text
 
 

@@ -14,7 +14,7 @@ from . import versions
 if TYPE_CHECKING:
     from .attention.interface import register_attention
     from .caches.kv_cache import KVCache
-    from .families.gpt2_interface import require_gpt2
+    from .families.requirements import require_family
     from .patching import patch, patched, paths, unpatch
     from .trace.report import report
 
@@ -25,7 +25,7 @@ __all__ = [
     "paths",
     "register_attention",
     "report",
-    "require_gpt2",
+    "require_family",
     "unpatch",
 ]
 
@@ -36,7 +36,7 @@ _FILES = {
     "paths": "patching",
     "register_attention": "attention.interface",
     "report": "trace.report",
-    "require_gpt2": "families.gpt2_interface",
+    "require_family": "families.requirements",
     "unpatch": "patching",
 }
 

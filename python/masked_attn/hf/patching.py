@@ -1,9 +1,9 @@
-"""``patch`` and ``unpatch``: GPT-2 on the operators, one instance at a time.
+"""``patch`` and ``unpatch``: a model on the operators, one instance at a time.
 
-Attributes of instances change: the attention modules of every block, ``forward`` of the
-``GPT2Model``, of MLPs, activations and linear layers, and ``_prepare_cache_for_generation`` of a
-model that generates. Classes and configs stay as they are, so copies, pickles and checkpoints work
-and other models notice nothing.
+Attributes of instances change: ``config`` of the attention modules, ``forward`` of the backbone, of
+MLPs, activations and linear layers, and ``_prepare_cache_for_generation`` of a model that
+generates. Classes and configs stay as they are, so copies, pickles and checkpoints work and other
+models notice nothing.
 """
 
 from __future__ import annotations
@@ -14,27 +14,22 @@ from typing import Any, TypeVar
 
 import torch
 from transformers import PreTrainedModel
-from transformers.models.gpt2.modeling_gpt2 import GPT2Attention, GPT2Model
 
-from .attention.gpt2 import MaskedGPT2Attention
+from .attention import interface  # registers the attention function that patched layers ask
 from .caches.generation import PREPARE, PatchedCachePreparation
-from .call.forward import CLASSES, PatchedForward, patch_of, require_our_layers
-from .families.finding import generators_inside, gpt2_inside
-from .families.gpt2_interface import require_attention, require_gpt2
-from .instance.forward_slot import (
-    forward_slot,
-    hand_over_forward,
-    restore_attribute,
-    restore_forward,
-)
+from .call.forward import PatchedForward, patch_of, require_our_layers
+from .families.family import ModelFamily
+from .families.finding import backbone_inside, generators_inside
+from .families.requirements import require_attention, require_family
+from .instance.attention_config import AttentionConfig
+from .instance.forward_slot import forward_slot, restore_attribute, restore_forward
 from .instance.neighbours import (
     attentions_of,
-    require_own_block,
+    inner_layer,
+    require_own_layer,
     require_own_model,
 )
-from .layers.activation import fuse_activations, restore_activations
-from .layers.linear import fuse_linears, restore_head, restore_linears
-from .layers.mlp import fuse_mlps, restore_mlps
+from .layers.replacement import restore_layers, set_layers
 from .levels import Levels
 
 __all__ = ["patch", "patched", "paths", "unpatch"]
@@ -52,11 +47,13 @@ def patch(
     positions_from_mask: bool = True,
     cache_dtype: torch.dtype | None = None,
 ) -> Model:
-    """Run one Hugging Face GPT-2 on the operators of masked_attn, without work for pads.
+    """Run one Hugging Face model on the operators of masked_attn, without work for pads.
 
     Args:
-        model: ``GPT2Model`` or any module with one inside (``GPT2LMHeadModel``, ``PeftModel``,
-            DDP, a compiled model, an encoder-decoder, ...).
+        model: a model of a known family (GPT-2, Llama, Qwen2, Qwen3, Mistral, Gemma 3, BERT,
+            RoBERTa, XLM-RoBERTa, DistilBERT, Electra, ModernBERT) or any module with one inside (a
+            model with a head, ``PeftModel``, DDP, a compiled model, ``SentenceTransformer``, the
+            decoder of an encoder-decoder, ...).
         fused: False runs attention step by step (scores, expanded mask, softmax, product), for
             teaching and comparison.
         padding_free: run prompts without the pads that nobody reads. Hidden states and logits at
@@ -76,12 +73,13 @@ def patch(
         ``model`` itself, changed in place. Patching again only switches the options.
 
     Raises:
-        TypeError: not a GPT-2 (other models take ``attn_implementation="masked_attn"``), or its
-            attention was replaced by others.
-        ValueError: several GPT-2 models inside: patch each of them; or ``cache_dtype`` is no dtype
-            of floats that the operators know.
-        RuntimeError: the model was changed by others since it was patched; or the GPT-2 of the
-            installed transformers is not one that is known here.
+        TypeError: no model of a known family (others take ``attn_implementation="masked_attn"``),
+            a config of which its layers do more than is known here, or attention that was replaced
+            by others.
+        ValueError: several models inside: patch each of them; or ``cache_dtype`` is no dtype of
+            floats that the operators know.
+        RuntimeError: the model was changed by others since it was patched; or the family is not
+            one that is known here in the installed transformers.
 
     Example:
         >>> from transformers import GPT2Config, GPT2LMHeadModel
@@ -89,7 +87,6 @@ def patch(
         >>> patch(model) is model
         True
     """
-    require_gpt2()
     levels = Levels(
         fused=fused,
         padding_free=padding_free,
@@ -98,13 +95,14 @@ def patch(
         positions_from_mask=positions_from_mask,
         cache_dtype=cache_dtype,
     )
-    transformer = gpt2_inside(model)
-    forward = patch_of(transformer)
+    family, backbone = backbone_inside(model)
+    require_family(family)
+    forward = patch_of(family, backbone)
     if forward is None:
-        forward = _replace_attention(transformer, levels)
-    require_our_layers(transformer)
+        forward = _take_attention(family, backbone, levels)
+    require_our_layers(family, backbone)
     _apply(levels, model, forward)
-    for generator in generators_inside(model):
+    for generator in generators_inside(model, backbone):
         previous = generator.__dict__.get(PREPARE)
         if not isinstance(previous, PatchedCachePreparation):
             generator.__dict__[PREPARE] = PatchedCachePreparation(generator, previous)
@@ -121,21 +119,17 @@ def unpatch(model: Model) -> Model:
         ``model`` itself.
 
     Raises:
-        TypeError: not a GPT-2.
-        ValueError: several GPT-2 models inside.
+        TypeError: no model of a known family.
+        ValueError: several of them inside.
         RuntimeError: ``forward`` was wrapped by others since; undo that first.
     """
-    transformer = gpt2_inside(model)
-    forward = patch_of(transformer)
+    family, backbone = backbone_inside(model)
+    forward = patch_of(family, backbone)
     if forward is not None:
-        for block, originals in forward.originals:
-            for name, original in originals.items():
-                _put_back(block, name, original)
-        restore_mlps(transformer)
-        restore_activations(transformer)
-        restore_forward(transformer, forward.previous)
-    restore_linears(model)
-    for generator in generators_inside(model):
+        _give_attention_back(family, backbone)
+        restore_forward(backbone, forward.previous)
+    restore_layers(model)
+    for generator in generators_inside(model, backbone):
         _unpatch_cache_preparation(generator)
     return model
 
@@ -151,26 +145,26 @@ def patched(model: Model, **levels: Any) -> Iterator[Model]:
     Yields:
         ``model`` itself.
     """
-    transformer = gpt2_inside(model)
-    before = patch_of(transformer)
+    family, backbone = backbone_inside(model)
+    before = patch_of(family, backbone)
     levels_before = None if before is None else before.levels
     unprepared = [
         generator
-        for generator in generators_inside(model)
+        for generator in generators_inside(model, backbone)
         if not isinstance(generator.__dict__.get(PREPARE), PatchedCachePreparation)
     ]
     patch(model, **levels)
     try:
         yield model
     finally:
-        forward = patch_of(transformer)
+        forward = patch_of(family, backbone)
         if levels_before is None or forward is None:
             unpatch(model)
         else:
             for generator in unprepared:  # only a part was patched, as the ``transformer``
                 _unpatch_cache_preparation(generator)
-                restore_head(generator)
-            _apply(levels_before, transformer if unprepared else model, forward)
+                restore_layers(generator, but=backbone)
+            _apply(levels_before, backbone if unprepared else model, forward)
 
 
 def paths(model: torch.nn.Module) -> dict[int, str]:
@@ -179,44 +173,54 @@ def paths(model: torch.nn.Module) -> dict[int, str]:
     The names are ``"packed_attention"``, ``"cached_attention"``, ``"masked_attention"``,
     ``"textbook"`` and ``"stock"``.
     """
-    forward = patch_of(gpt2_inside(model))
+    forward = patch_of(*backbone_inside(model))
     return {} if forward is None else forward.paths()
 
 
 def _apply(levels: Levels, model: torch.nn.Module, forward: PatchedForward) -> None:
     forward.levels = levels
-    (fuse_activations if levels.fuse_activation else restore_activations)(forward.model)
-    (fuse_linears if levels.fast_linear else restore_linears)(model)
-    both = levels.fast_linear and levels.fuse_activation
-    (fuse_mlps if both else restore_mlps)(forward.model)
+    set_layers(
+        model,
+        forward.model,
+        fast_linear=levels.fast_linear,
+        fuse_activation=levels.fuse_activation,
+    )
 
 
-def _replace_attention(transformer: GPT2Model, levels: Levels) -> PatchedForward:
-    require_own_model(transformer)
-    for number, layer in enumerate(transformer.h):
-        require_own_block(layer, number)
-        for name, attention in attentions_of(layer).items():
-            require_attention(attention, f"{name} of GPT2Block")
-    originals = [(block, attentions_of(block)) for block in transformer.h]
-    for block, modules in originals:
-        for name, original in modules.items():
-            ours = CLASSES[name].sharing(original)
-            setattr(block, name, ours)
-            hand_over_forward(original, ours)
-    slot = forward_slot(transformer)
-    previous = transformer.__dict__.get(slot)
-    forward = PatchedForward(transformer, originals, previous, levels)
-    transformer.__dict__[slot] = forward
+def _take_attention(family: ModelFamily, backbone: Any, levels: Levels) -> PatchedForward:
+    """Layers ask our attention function from now on, and ``forward`` is ours."""
+    why = family.refused(backbone.config)
+    if why is not None:
+        raise TypeError(f"cannot patch {type(backbone).__name__}: {why}")
+    require_own_model(family, backbone)
+    layers = family.layers_of(backbone)
+    for number, layer in enumerate(layers):
+        require_own_layer(family, layer, number)
+        for path, attention in attentions_of(family, layer).items():
+            require_attention(attention, f"{path} of {family.layer}")
+    interface.register_attention()
+    eager = family.eager_attention
+    for place, layer in enumerate(layers):
+        for path, attention in attentions_of(family, layer).items():
+            number = getattr(attention, "layer_idx", None)
+            attention.__dict__["config"] = AttentionConfig(
+                attention.config,
+                eager,
+                place if number is None else number,
+                cross=path == family.cross_attention,
+            )
+    slot = forward_slot(backbone)
+    forward = PatchedForward(backbone, backbone.__dict__.get(slot), family, levels)
+    backbone.__dict__[slot] = forward
     return forward
 
 
-def _put_back(block: torch.nn.Module, name: str, original: GPT2Attention) -> None:
-    ours = getattr(block, name)
-    if isinstance(ours, MaskedGPT2Attention):
-        # Copies and pickles of a patched model no longer share the dict.
-        object.__setattr__(original, "__dict__", ours.__dict__)
-        hand_over_forward(ours, original)
-        setattr(block, name, original)
+def _give_attention_back(family: ModelFamily, backbone: Any) -> None:
+    for layer in family.layers_of(backbone):
+        for attention in attentions_of(family, inner_layer(family, layer)).values():
+            config = attention.__dict__.get("config")
+            if isinstance(config, AttentionConfig):
+                attention.__dict__["config"] = config.original
 
 
 def _unpatch_cache_preparation(model: PreTrainedModel) -> None:

@@ -13,7 +13,8 @@ from hf.models import gpt2, prompts
 from hf.test_attention_interface import llama
 
 from masked_attn.hf.attention import interface as attention_interface
-from masked_attn.hf.call.visibility import Visibility, textbook_attention
+from masked_attn.hf.attention.textbook import textbook_attention
+from masked_attn.hf.call.visibility import Visibility
 
 pytestmark = pytest.mark.integration
 

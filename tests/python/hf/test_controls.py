@@ -14,7 +14,7 @@ from transformers import AttentionMaskInterface
 
 from masked_attn.functional import masked_attention
 from masked_attn.hf import patch
-from masked_attn.hf.attention import gpt2 as layers
+from masked_attn.hf.attention import planned as layers
 from masked_attn.hf.call import plan
 
 pytestmark = pytest.mark.integration

@@ -21,6 +21,8 @@ pytestmark = pytest.mark.integration
 
 HEAD = LoraConfig(target_modules=["lm_head"], **{**LINEAR, "fan_in_fan_out": False})
 CONFIGS = {**WEIGHTS, "lm-head": HEAD}
+# Adapters that are vectors, not linear layers.
+NOT_LAYERS = {"ia3"}
 KINDS = pytest.mark.parametrize("kind", CONFIGS)
 
 
@@ -36,7 +38,10 @@ def test_an_adapter_adds_to_a_fast_layer(kind, when):
     stock = adapted(gpt2(), CONFIGS[kind])
     expected, tokens = run(stock), generate(stock, IDS, MASK).sequences
     model = fused_and_adapted(kind, when)
-    assert len(fast_layers(model)) == len(LAYERS)
+    added = [name for name in fast_layers(model) if ".lora_" in name]
+    assert len(fast_layers(model)) == len(LAYERS) + len(added)
+    # What an adapter adds are plain layers too, if they were there when the model was patched.
+    assert bool(added) == (when == "adapted-first" and kind not in NOT_LAYERS)
     assert any(name.endswith("base_layer") for name in fast_layers(model))
     calls, found = calls_of(run, model)
     assert calls >= len(LAYERS)

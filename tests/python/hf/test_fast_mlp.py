@@ -210,7 +210,8 @@ def test_what_others_changed_has_its_effect(name, when):
     CHANGES[name](first_mlp(model))
     found, inside = run(first_mlp(patch(model) if when == "changed-first" else model))
     assert_close(found, expected)
-    assert inside == []
+    # A plain layer in the place of the first is one of which ``linear`` knows the products.
+    assert inside == (["gelu_tanh"] if (name, when) == ("c_fc", "changed-first") else [])
 
 
 @pytest.mark.parametrize("name", ["c_proj", "dropout"])

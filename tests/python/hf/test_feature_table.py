@@ -22,9 +22,9 @@ from hf.tokens import assert_same_tokens
 
 from masked_attn import report
 from masked_attn.hf import patch
-from masked_attn.hf.attention import gpt2
+from masked_attn.hf.attention import planned
 from masked_attn.hf.call import plan
-from masked_attn.hf.families.finding import gpt2_inside
+from masked_attn.hf.families.finding import backbone_inside
 from masked_attn.hf.instance import neighbours
 
 pytestmark = pytest.mark.integration
@@ -33,8 +33,8 @@ ROOT = Path(__file__).resolve().parents[3]
 HEAD = ["feature", "path", "note", "test"]
 WARNING = "masked_attn: stock attention runs: "
 SAYS_WHY = ("LeftToStock", "left_to_stock")
-# A step of one token is fused, too.
-PATHS = {"fused": {"fused", "one-query"}, "textbook": {"textbook"}, "stock": {"stock"}}
+FUSED = {"packed_attention", "cached_attention", "masked_attention"}
+PATHS = {"fused": FUSED, "textbook": {"textbook"}, "stock": {"stock"}}
 
 
 def lines_of_the_table(text: str) -> list[list[str]]:
@@ -79,7 +79,7 @@ def test_test_ids_of_the_table_exist():
 def reasons_in_the_code() -> list[str]:
     """A pattern for each text that says why stock code runs."""
     texts = []
-    for node in ast.walk(ast.parse(inspect.getsource(plan) + inspect.getsource(gpt2))):
+    for node in ast.walk(ast.parse(inspect.getsource(plan) + inspect.getsource(planned))):
         if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(SAYS_WHY):
             texts.append(node.args[-1])
     for node in ast.walk(ast.parse(inspect.getsource(neighbours.mask_reader))):
@@ -143,7 +143,11 @@ def watched(model: Any, feature: Feature) -> tuple[Any, set[str]]:
     def look(*_: Any) -> None:
         taken.update(paths_of(model, feature))
 
-    hook = nullcontext() if feature.only_last else gpt2_inside(model).register_forward_hook(look)
+    hook = (
+        nullcontext()
+        if feature.only_last
+        else backbone_inside(model)[1].register_forward_hook(look)
+    )
     with hook:
         result = feature.run(model)
     look()

@@ -23,7 +23,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from masked_attn.functional import masked_softmax
 from masked_attn.hf import KVCache, patch, paths
-from masked_attn.hf.call import visibility
+from masked_attn.hf.attention import textbook
 
 pytestmark = pytest.mark.integration
 
@@ -214,7 +214,7 @@ def test_upcast_computes_scores_in_float32(monkeypatch):
         dtypes.append(scores.dtype)
         return masked_softmax(scores, **masks)
 
-    monkeypatch.setattr(visibility, "masked_softmax", recording)
+    monkeypatch.setattr(textbook, "masked_softmax", recording)
     for upcast in (True, False):
         model = gpt2(reorder_and_upcast_attn=upcast).to(torch.bfloat16)
         logits(patch(model, fused=False), input_ids=IDS, attention_mask=LEFT)
@@ -231,9 +231,9 @@ def test_upcasting_never_makes_numbers_smaller():
 
 def test_upcasting_holds_in_a_region_of_autocast(monkeypatch):
     dtypes = []
-    softmax = visibility.masked_softmax
+    softmax = textbook.masked_softmax
     record = lambda scores, **more: dtypes.append(scores.dtype) or softmax(scores, **more)  # noqa: E731
-    monkeypatch.setattr(visibility, "masked_softmax", record)
+    monkeypatch.setattr(textbook, "masked_softmax", record)
     model = patch(gpt2(reorder_and_upcast_attn=True), fused=False)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         logits(model, input_ids=IDS, attention_mask=LEFT)

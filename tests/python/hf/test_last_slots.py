@@ -219,7 +219,7 @@ def test_pads_on_the_left_stay_out_of_attention():
     ids, left = prompts([5, 9, 3])
     with torch.no_grad():
         model(ids, attention_mask=left)
-    assert {layer["operator"] for layer in report(model)["layers"]} == {"packed_attention"}
+    assert {layer["path"] for layer in report(model)["layers"]} == {"packed_attention"}
 
 
 def test_every_pad_is_read():

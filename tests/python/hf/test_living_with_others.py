@@ -18,7 +18,7 @@ from transformers.models.gpt2 import modeling_gpt2
 from transformers.models.gpt2.modeling_gpt2 import GPT2Attention
 
 from masked_attn.hf import KVCache, patch, paths, unpatch
-from masked_attn.hf.attention.gpt2 import MaskedGPT2Attention
+from masked_attn.hf.instance.attention_config import AttentionConfig
 
 pytestmark = pytest.mark.integration
 
@@ -114,7 +114,7 @@ def test_changed_weights(change, when):
 
     unpatch(model)
     assert paths(model) == {}
-    assert not any(isinstance(m, MaskedGPT2Attention) for m in model.modules())
+    assert not any(isinstance(m.__dict__.get("config"), AttentionConfig) for m in model.modules())
     assert len(list(model.modules())) == len(list(stock.modules()))
     assert torch.equal(run(model), expected)
 
@@ -203,7 +203,7 @@ def test_wrapped_blocks_are_refused_before_and_run_stock_after(name):
     assert_close(run(model), expected)
     assert_ran(model, "stock")
     unpatch(model)
-    assert not any(isinstance(m, MaskedGPT2Attention) for m in model.modules())
+    assert not any(isinstance(m.__dict__.get("config"), AttentionConfig) for m in model.modules())
     assert torch.equal(run(model), expected)
 
 

@@ -21,6 +21,7 @@ from transformers import (
 from masked_attn.hf import patch
 from masked_attn.hf.call import plan as plans
 from masked_attn.hf.call.forward import patch_of
+from masked_attn.hf.families.gpt2 import GPT2
 
 pytestmark = pytest.mark.integration
 
@@ -174,4 +175,4 @@ def test_a_cache_of_anything_but_floats_is_refused(dtype):
     model = gpt2()
     with pytest.raises(ValueError, match="cache_dtype must be None, torch.float16"):
         patch(model, cache_dtype=dtype)
-    assert patch_of(model.transformer) is None
+    assert patch_of(GPT2, model.transformer) is None

@@ -12,7 +12,7 @@ from transformers.integrations import sdpa_attention
 
 from masked_attn import report
 from masked_attn.hf import patch
-from masked_attn.hf.attention import gpt2 as layers
+from masked_attn.hf.attention import paths as layers
 
 pytestmark = [
     pytest.mark.integration,

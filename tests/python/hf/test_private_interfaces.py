@@ -1,4 +1,4 @@
-"""What we lean on in transformers, accelerate and PEFT that is not promised to us.
+"""What we lean on in transformers and accelerate that is not promised to us.
 
 Each guard looks at the interface itself, with stock models, and never at our code.
 """
@@ -13,7 +13,7 @@ import torch
 
 pytest.importorskip("transformers")
 
-from hf.models import CACHE, generate, gpt2, peft_knows_the_cache, prompts
+from hf.models import CACHE, generate, gpt2, prompts
 from support.private_interfaces import guard
 from transformers import (
     AttentionInterface,
@@ -30,7 +30,7 @@ from transformers.activations import (
     NewGELUActivation,
     SiLUActivation,
 )
-from transformers.cache_utils import Cache, DynamicLayer, StaticLayer
+from transformers.cache_utils import DynamicLayer, StaticLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import (
     bidirectional_mask_function,
@@ -332,22 +332,3 @@ def test_hooks_of_accelerate():
     assert kinds == [hooks.AlignDevicesHook, hooks.ModelHook]
     hooks.remove_hook_from_module(module)
     assert not {"_hf_hook", "_old_forward"} & module.__dict__.keys()
-
-
-@guard
-def test_peft_asks_a_cache_for_its_limit():
-    peft = pytest.importorskip("peft")
-    if not peft_knows_the_cache():
-        pytest.skip("this PEFT does not know what this transformers calls the cache")
-    asked = []
-
-    class Asked(Cache):
-        @property
-        def max_cache_len(self):
-            asked.append(1)
-            return -1
-
-    cache = Asked(layer_class_to_replicate=DynamicLayer)
-    config = peft.PrefixTuningConfig(num_virtual_tokens=3, task_type="CAUSAL_LM")
-    generate(peft.get_peft_model(gpt2(), config), IDS, MASK, 2, past_key_values=cache)
-    assert asked

@@ -63,24 +63,29 @@ def test_tiles_of_a_prompt(padding):
 
 
 @pytest.mark.parametrize(
-    ("cache", "operator"),
+    ("cache", "prompt", "step"),
     [
-        (lambda config: KVCache(), "cached_attention"),
-        (lambda config: StaticCache(config=config, max_cache_len=24), "cached_attention"),
-        (lambda config: DynamicCache(config=config), "masked_attention"),
+        (lambda config: KVCache(), "packed_attention", "cached_attention"),
+        (
+            lambda config: StaticCache(config=config, max_cache_len=24),
+            "cached_attention",
+            "cached_attention",
+        ),
+        (lambda config: DynamicCache(config=config), "packed_attention", "masked_attention"),
     ],
     ids=["kv", "static", "dynamic"],
 )
-def test_prompt_and_step(cache, operator):
+def test_prompt_and_step(cache, prompt, step):
     model = patch(gpt2())
     cache = cache(model.config)
     forward(model, length=9, padding=4, past_key_values=cache)
-    assert {layer["path"] for layer in report(model)["layers"]} == {"fused"}
+    layer = {"path": prompt, "why": None, "cross": None}
+    assert report(model)["layers"] == [layer] * 2
     with torch.no_grad():
         model(torch.ones(2, 1).long(), past_key_values=cache)
     facts = report(model)
-    layer = {"path": "one-query", "operator": operator, "why": None, "cross": None}
-    assert facts["layers"] == [layer] * 2
+    assert facts["prompt"]["layers"] == [layer] * 2
+    assert facts["layers"] == [{**layer, "path": step}] * 2
     static = isinstance(cache, StaticCache)
     capacity = {"KVCache": 64, "StaticCache": 24, "DynamicCache": 10}[type(cache).__name__]
     held = 2 * 2 * sum(layer.keys[:, :, :1].numel() for layer in cache.layers)
@@ -113,14 +118,14 @@ def test_generate_leaves_its_prompt_and_its_last_step():
     prompt = facts["prompt"]
     assert (prompt["batch"], prompt["queries"], prompt["keys"]) == (3, 9, 9)
     assert prompt["padding_free"] and not facts["padding_free"]
-    assert {layer["operator"] for layer in prompt["layers"]} == {"packed_attention"}
+    assert {layer["path"] for layer in prompt["layers"]} == {"packed_attention"}
     assert str(facts).splitlines() == [
         "patch     fused",
         "prompt    batch 3, 9 queries, 9 keys, padding-free",
-        "layer 0-1 fused: packed_attention",
+        "layer 0-1 packed_attention",
         "tiles     each layer visited 6 of 6 (48 queries x 64 keys)",
         "step      batch 3, 1 query, 14 keys",
-        "layer 0-1 one-query: cached_attention",
+        "layer 0-1 cached_attention",
         "tiles     each layer visited 6 of 6 (48 queries x 64 keys)",
         f"cache     KVCache, 14 of {facts['cache']['capacity']} slots, 0.0 MB",
     ]
@@ -162,7 +167,7 @@ def test_stock_code_says_why_and_warns_once():
     with pytest.warns(UserWarning, match="stock attention runs: gradients are recorded") as seen:
         model(ids)
     assert len(seen) == 1
-    layer = {"path": "stock", "operator": None, "why": "gradients are recorded", "cross": None}
+    layer = {"path": "stock", "why": "gradients are recorded", "cross": None}
     assert report(model)["layers"] == [layer] * 2
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -12,13 +12,16 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.cache_utils import Cache
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from ...functional import masked_attention
-from ..call.visibility import Visibility, on_host, textbook_attention, wants_grad
+from ..call.plan import Plan
+from ..call.visibility import Visibility, on_host
+from ..instance.attention_config import AttentionConfig
 from ..versions import require_parameters
 from .masks import make_mask
+from .paths import Layer, attend
+from .planned import attend_as_planned, attend_to_encoder, running_plan
+from .stock import stock_attention
 
 try:
     from transformers.utils.output_capturing import _active_collector
@@ -74,6 +77,7 @@ def attention_forward(
     scaling: float | None = None,
     is_causal: bool | None = None,
     sliding_window: int | None = None,
+    masked_attn_plan: Plan | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
     """Attention of one layer: ``masked_attention``, or torch's own where a gradient is needed.
@@ -88,6 +92,7 @@ def attention_forward(
         scaling: factor of the scores; ``None`` means ``head_dim ** -0.5``.
         is_causal: overrides that of the module.
         sliding_window: counts unless a 4-D mask says all.
+        masked_attn_plan: of the running forward of a patched model, which then says what is seen.
 
     Returns:
         ``[batch, queries, heads, value_dim]``, and the weights when attentions are asked for.
@@ -95,6 +100,22 @@ def attention_forward(
     Raises:
         ValueError: an argument that changes the result and is not supported.
     """
+    config: Any = getattr(module, "config", None)
+    if isinstance(config, AttentionConfig):
+        layer = Layer(module, scaling, dropout, sliding_window)
+        if masked_attn_plan is not None and not config.cross:
+            return attend_as_planned(
+                layer, config, query, key, value, attention_mask, masked_attn_plan, **kwargs
+            )
+        plan = _plan_of_cross_attention(config, attention_mask)
+        if plan is not None:
+            return attend_to_encoder(layer, config, query, key, value, plan)
+        if config.original._attn_implementation != NAME:
+            said = {"dropout": dropout, "scaling": scaling, "is_causal": is_causal}
+            said["sliding_window"] = sliding_window
+            given = {name: word for name, word in said.items() if word is not None}
+            mask = attention_mask
+            return stock_attention(module, config, query, key, value, mask, **given, **kwargs)
     # From transformers 5.24 on some layers hand on their ordinary cache, which means nothing here.
     if isinstance(kwargs.get("cache"), Cache):
         kwargs["cache"] = None
@@ -103,25 +124,18 @@ def attention_forward(
     if causal:
         _refuse_restarts(kwargs.get("position_ids"), attention_mask)
     seen = _visibility(attention_mask, key, causal, sliding_window)
-    key, value = key[:, :, : seen.keys], value[:, :, : seen.keys]
-    if kwargs.get("output_attentions") or _attentions_are_collected():
-        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-        out, weights = textbook_attention(query, key, value, seen, scale=scale, dropout=dropout)
-        return out.transpose(1, 2).contiguous(), weights
-    if dropout > 0.0 or wants_grad(query, key, value, seen.attn_mask):
-        out, _ = sdpa_attention_forward(
-            module,
-            query,
-            key,
-            value,
-            seen.dense(query),
-            dropout=dropout,
-            scaling=scaling,
-            is_causal=seen.causal,
-        )
-        return out, None
-    out = masked_attention(query, key, value, scale=scaling, **seen.arguments())
-    return out.transpose(1, 2).contiguous(), None
+    textbook = bool(kwargs.get("output_attentions")) or _attentions_are_collected()
+    layer = Layer(module, scaling, dropout, sliding_window)
+    _, out, weights = attend(layer, query, key, value, seen, textbook=textbook)
+    return out.contiguous(), weights
+
+
+def _plan_of_cross_attention(config: AttentionConfig, mask: Tensor | None) -> Plan | None:
+    """The plan of the running forward, where its empty mask says that it is meant."""
+    if not config.cross or mask is None or mask.numel() > 0 or torch.compiler.is_compiling():
+        return None
+    plan = running_plan()
+    return None if plan is None or plan.encoder is None else plan
 
 
 def _visibility(mask: Tensor | None, key: Tensor, causal: bool, window: int | None) -> Visibility:

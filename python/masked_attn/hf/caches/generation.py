@@ -9,8 +9,8 @@ from transformers import PreTrainedModel
 
 from ..call.cache_argument import THEIRS
 from ..call.forward import patch_of
-from ..families.finding import gpt2_inside
-from ..families.gpt2_interface import PREPARE
+from ..families.finding import backbone_inside
+from ..families.requirements import PREPARE
 from ..instance.override import Override
 from .kv_cache import KVCache
 
@@ -30,7 +30,7 @@ class PatchedCachePreparation(Override[PreTrainedModel]):
     ) -> Any:
         model = self.model
         _require_tokens(model_kwargs.get("attention_mask"), generation_config, model.config)
-        forward = patch_of(gpt2_inside(model))
+        forward = patch_of(*backbone_inside(model))
         config = model.config
         stock = (
             model_kwargs.get(THEIRS) is not None
@@ -43,7 +43,7 @@ class PatchedCachePreparation(Override[PreTrainedModel]):
             return self.beneath(PREPARE)(
                 generation_config, model_kwargs, generation_mode, batch_size, max_cache_length
             )
-        limit = min(max_cache_length, config.max_position_embeddings)
+        limit = min(max_cache_length, getattr(config, "max_position_embeddings", max_cache_length))
         dtype = None if forward is None else forward.levels.cache_dtype
         model_kwargs[THEIRS] = KVCache(max_length=max(limit, 1), dtype=dtype)
         return None

@@ -1,17 +1,18 @@
 """``KVCache``: a real transformers cache whose keys and values are written in place.
 
-The surprise: ``layer.keys`` and ``layer.values`` are views of one buffer per layer; they are read,
-never assigned.
+The surprise: ``layer.keys`` and ``layer.values`` are views of one buffer per layer. What is
+assigned to them is only read, and copied into a buffer by the next write.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache, DynamicLayer
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from ...kv_cache import KVBuffer
 from ..call.packing import Packing
@@ -20,7 +21,18 @@ __all__ = ["KVCache", "KVLayer"]
 
 
 class KVLayer(DynamicLayer):
-    """One layer of a ``KVCache``."""
+    """One layer of a ``KVCache``, used like a ``DynamicLayer``.
+
+    ``keys`` and ``values`` can be assigned, one after the other, e.g. by cache compression: other
+    tokens, rows or heads, views of themselves, or None. The next write copies what was assigned
+    into memory of the layer's own, before which the two must fit each other; from then on the layer
+    is written in place again. Neither a tensor that was assigned nor a view that was taken before
+    an assignment is written to. Tensors of another dtype are held in the dtype of the layer;
+    gradients flow through them. A layer that was given tensors is initialized, where a
+    ``DynamicLayer`` would forget them at its first ``update``.
+    """
+
+    is_initialized: bool
 
     def __init__(self, max_length: int | None = None, dtype: torch.dtype | None = None) -> None:
         self.buffer = KVBuffer(capacity=max_length, dtype=dtype)
@@ -28,24 +40,33 @@ class KVLayer(DynamicLayer):
 
     @property
     def keys(self) -> Tensor | None:
-        """View ``[batch, kv_heads, length, head_dim]``."""
-        return self.buffer.keys
+        """View ``[batch, kv_heads, length, head_dim]``; None before the first token."""
+        return self.buffer.keys if self.is_initialized else None
 
     @keys.setter
     def keys(self, keys: Tensor | None) -> None:
-        _refuse(keys)
+        self.buffer.keys = keys
+        self._initialize_with(keys)
 
     @property
     def values(self) -> Tensor | None:
-        """View ``[batch, kv_heads, length, value_dim]``."""
-        return self.buffer.values
+        """View ``[batch, kv_heads, length, value_dim]``; None before the first token."""
+        return self.buffer.values if self.is_initialized else None
 
     @values.setter
     def values(self, values: Tensor | None) -> None:
-        _refuse(values)
+        self.buffer.values = values
+        self._initialize_with(values)
+
+    def _initialize_with(self, states: Tensor | None) -> None:
+        # The base class sets None before it sets ``is_initialized``.
+        if states is not None and not self.is_initialized:
+            self.dtype, self.device = states.dtype, states.device
+            self.is_initialized = True
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Allocate the buffers; the states may have zero tokens."""
+        self.buffer.clear()
         key, _, _ = self.buffer.reserve(key_states, value_states)
         self.dtype, self.device = key.dtype, key.device
         self.is_initialized = True
@@ -67,21 +88,26 @@ class KVLayer(DynamicLayer):
 
     def get_seq_length(self) -> int:
         """Tokens that are stored."""
-        return self.buffer.length
+        return self.buffer.length if self.is_initialized else 0
 
     def reset(self) -> None:
         """Forget every token; the memory stays for the next sequence."""
         self.buffer.clear()
+        self.is_initialized = False
 
     def crop(self, tokens_to_remove: int) -> None:
         """Remove ``-tokens_to_remove`` tokens; a positive number means what the base class says."""
-        if not self.is_initialized:
+        keys, values = self.keys, self.values
+        if keys is None or keys.ndim != 4:  # an empty tensor that was assigned
             return
         # What the number means differs between versions: the base class says it, on views.
         views = DynamicLayer()
-        views.keys, views.values, views.is_initialized = self.keys, self.values, True
+        views.keys, views.values, views.is_initialized = keys, values, True
         views.crop(tokens_to_remove)
-        self.buffer.crop(views.keys.shape[2])
+        if values is None or values.shape[2] == keys.shape[2]:
+            self.buffer.crop(views.keys.shape[2])
+        else:  # one of them was assigned, the other will be
+            self.keys, self.values = views.keys, views.values
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Take the rows ``beam_idx`` of the batch."""
@@ -111,15 +137,26 @@ class KVLayer(DynamicLayer):
             self.buffer.to(self.device)
 
 
-class KVCache(Cache):
-    """A transformers cache that is preallocated, grows by doubling and is written in place.
+class KVCache(DynamicCache):
+    """A ``DynamicCache`` that is preallocated, grows by doubling and is written in place.
+
+    It can be looped over, copied, handed to ``DynamicCache(past)`` and its layers assigned like any
+    ``DynamicCache`` (see ``KVLayer``). Windows are for masks: its layers keep every token.
 
     Args:
+        past: keys and values to begin with, copied: a ``DynamicCache`` or ``KVCache``, or for each
+            layer a tuple of keys ``[batch, kv_heads, tokens, head_dim]``, values and perhaps the
+            layer's window. None twice means a layer without tokens.
         max_length: expected number of tokens, prompt and new ones together, allocated at once.
             More tokens are allowed: the buffers then double.
         dtype: storage dtype, e.g. ``torch.bfloat16`` beside a float32 model; ``None`` means the
             model's.
         num_layers: create the layers now (needed for ``early_initialization`` only).
+
+    Raises:
+        TypeError: ``past`` holds no layers.
+        ValueError: a layer of ``past`` has forgotten tokens that were outside of its window, or
+            keys and values do not fit each other.
 
     Example:
         >>> cache = KVCache(max_length=16)
@@ -130,18 +167,48 @@ class KVCache(Cache):
 
     def __init__(
         self,
+        past: Iterable[tuple[Tensor | None, ...]] | None = None,
+        *,
         max_length: int | None = None,
         dtype: torch.dtype | None = None,
         num_layers: int | None = None,
     ) -> None:
+        if isinstance(past, (Tensor, str)) or not isinstance(past, (Iterable, type(None))):
+            raise TypeError(
+                "KVCache: past must be a cache or the keys and values of its layers, got "
+                f"{type(past).__name__}; the expected number of tokens is max_length="
+            )
         new_layer = partial(KVLayer, max_length=max_length, dtype=dtype)
-        super().__init__(layer_class_to_replicate=new_layer)
+        # Not that of DynamicCache, which takes no layers but its own.
+        Cache.__init__(self, layer_class_to_replicate=new_layer)
         self.layers = [new_layer() for _ in range(num_layers or 0)]
+        for layer_idx, states in enumerate(past or ()):
+            self._take(past, layer_idx, *states[:3])
 
-    @property
-    def max_cache_len(self) -> int:
-        """-1, no limit; PEFT asks before it hands over a cache of its own with a learned prefix."""
-        return -1
+    def _take(
+        self,
+        past: Any,
+        layer_idx: int,
+        keys: Tensor | None,
+        values: Tensor | None,
+        window: Tensor | None = None,
+    ) -> None:
+        """Copy what a layer of ``past`` holds."""
+        layer = self.layer(layer_idx)
+        if keys is None or values is None:
+            return
+        if isinstance(past, Cache):
+            whole = past.get_seq_length(layer_idx) == keys.shape[-2]
+        else:
+            whole = window is None or keys.shape[-2] < int(window.max()) - 1
+        if not whole:
+            raise ValueError(
+                f"KVCache: layer {layer_idx} of past may have forgotten tokens; it holds the last "
+                f"{keys.shape[-2]}"
+            )
+        # Where gradients are recorded `update` would hold the tensors themselves.
+        copies = (states.clone() if states.requires_grad else states for states in (keys, values))
+        layer.update(*copies)
 
     def layer(self, layer_idx: int) -> KVLayer:
         """The layer ``layer_idx``, made when it is not there yet."""
@@ -199,9 +266,3 @@ class KVCache(Cache):
     def advance(self, queries: int, layer_idx: int) -> None:
         """Count ``queries`` slots after ``reserve`` as filled."""
         self.layer(layer_idx).buffer.advance(queries)
-
-
-def _refuse(states: Tensor | None) -> None:
-    """The base class sets None at first; a tensor would part the views from their buffer."""
-    if states is not None:
-        raise AttributeError("KVCache owns its buffers: use update, crop, reorder_cache or reset")

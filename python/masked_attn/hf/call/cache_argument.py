@@ -1,4 +1,4 @@
-"""What the installed transformers calls the cache of GPT-2; only this file knows.
+"""What the installed transformers calls the cache of a model; only this file knows.
 
 All other files say ``past_key_values``, as releases before 5.24 do. The surprise: newer ones say
 ``cache``, and take the old name by a decorator that ``inspect.signature`` does not show.
@@ -13,7 +13,7 @@ from functools import wraps
 from typing import Any
 
 import torch
-from transformers.models.gpt2.modeling_gpt2 import GPT2Model
+from transformers import GenerationMixin
 
 __all__ = ["NAMES", "OURS", "THEIRS", "cache_of", "named_by_us", "ours", "theirs"]
 
@@ -21,7 +21,7 @@ NAMES = OURS, _NEWER = "past_key_values", "cache"
 
 
 def _name() -> str:
-    parameters = inspect.signature(GPT2Model.forward).parameters
+    parameters = inspect.signature(GenerationMixin.prepare_inputs_for_generation).parameters
     return _NEWER if _NEWER in parameters and OURS not in parameters else OURS
 
 

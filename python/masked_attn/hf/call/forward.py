@@ -1,56 +1,51 @@
-"""``forward`` of a patched ``GPT2Model``: decides what all layers see, remembers what ran."""
+"""``forward`` of a patched backbone: decides what all layers see, remembers what ran."""
 
 from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
-from transformers.models.gpt2.modeling_gpt2 import GPT2Attention, GPT2Block, GPT2Model
+from torch import nn
 
-from ..attention.cross import MaskedGPT2CrossAttention, cross_attention_follows
-from ..attention.gpt2 import MaskedGPT2Attention
+from ..attention.planned import cross_attention_follows
+from ..families.family import ModelFamily
+from ..instance.attention_config import AttentionConfig
 from ..instance.forward_slot import ForwardOverride, forward_slot
-from ..instance.neighbours import attentions_of, blocks_of
+from ..instance.neighbours import attentions_of, inner_layer
 from ..levels import Levels
 from ..trace.last_run import LastRun
+from ..trace.trace import STOCK
 from .cache_argument import OURS, THEIRS, ours, theirs
-from .packed_pass import run_packed
-from .plan import STOCK, AttentionPlan, LeftToStock, make_plan
+from .forward_call import ForwardCall
+from .plan import LeftToStock, Plan, make_plan
 from .positions import count_real_tokens, pads_would_count
+from .running import cache_of_forward, run_planned
 from .visibility import on_host
 
-__all__ = ["CLASSES", "PatchedForward", "patch_of", "require_our_layers"]
-
-CLASSES = {"attn": MaskedGPT2Attention, "crossattention": MaskedGPT2CrossAttention}
+__all__ = ["PatchedForward", "patch_of", "require_our_layers"]
 
 
-class PatchedForward(ForwardOverride[GPT2Model]):
-    """The callable that stands in for ``forward``; it holds what ``unpatch`` needs.
+class PatchedForward(ForwardOverride[Any]):
+    """The callable that stands in for ``forward``.
 
     Args:
         model: the model whose ``forward`` it is.
-        originals: each block with its attention modules, by the names of their attributes.
         previous: what was set as ``forward`` on the instance before, or None.
+        family: of the model.
         levels: see ``patch``.
     """
 
-    def __init__(
-        self,
-        model: GPT2Model,
-        originals: Sequence[tuple[GPT2Block, Mapping[str, GPT2Attention]]],
-        previous: Any,
-        levels: Levels,
-    ) -> None:
+    def __init__(self, model: Any, previous: Any, family: ModelFamily, levels: Levels) -> None:
         super().__init__(model, previous)
-        self.originals = originals
+        self.family = family
         self.levels = levels
         self.last: LastRun | None = None
         self.prompt: LastRun | None = None  # the last of several tokens
         self.warned: set[str] = set()
-        parameters = inspect.signature(GPT2Model.forward).parameters.values()
+        parameters = inspect.signature(family.backbone_class.forward).parameters.values()
         names = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD][1:]
         self.names = [OURS if name == THEIRS else name for name in names]
 
@@ -60,50 +55,52 @@ class PatchedForward(ForwardOverride[GPT2Model]):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         named = dict(zip(self.names, args, strict=False))
-        kwargs = ours(kwargs, "GPT2Model.forward")
+        kwargs = ours(kwargs, f"{self.family.backbone}.forward")
         if len(named) < len(args) or named.keys() & kwargs.keys():
             return self._stock(*args, **kwargs)  # raises TypeError
-        arguments = {**named, **kwargs}
+        model: Any = self.model
+        call = ForwardCall.of({**named, **kwargs})
         if self.levels.positions_from_mask:
-            arguments["position_ids"] = count_real_tokens(arguments)
+            positions = count_real_tokens(self.family, model.config, call)
+            if positions is not call.positions:
+                call = call.replaced(position_ids=positions)
         else:
-            self._warn_of_positions(arguments)
-        plan = self._plan(arguments)
+            self._warn_of_positions(call)
+        plan = self._plan(call)
         if plan is None:
-            return self._stock(**arguments)
-        require_our_layers(self.model)
-        self._warn_of_padding(arguments)
-        return self._run(plan, arguments)
+            return self._stock(**call.arguments)
+        require_our_layers(self.family, model)
+        self._warn_of_padding(call)
+        return self._run(plan, call)
 
     def paths(self) -> dict[int, str]:
         """Number of the layer to the path that it took last."""
         if self.last is None:
             return {}
         if self.last.why is not None:
-            return dict.fromkeys(range(len(self.model.h)), STOCK)
-        return dict(sorted(self.last.paths.items()))
+            return dict.fromkeys(range(len(self.family.layers_of(self.model))), STOCK)
+        return dict(sorted(self.last.trace.paths.items()))
 
-    def _plan(self, arguments: dict[str, Any]) -> AttentionPlan | None:
+    def _plan(self, call: ForwardCall) -> Plan | None:
         try:
-            return make_plan(self.model, arguments, self.levels, previous=self.previous)
+            plan = make_plan(self.family, self.model, call, self.levels, previous=self.previous)
         except LeftToStock as reason:
-            self._remember(LastRun.left_to_stock(arguments, str(reason), reason.pads))
+            self._remember(LastRun.left_to_stock(call, str(reason), reason.pads))
             self._warn_of_stock(str(reason))
             return None
+        cache = cache_of_forward(self.family, self.model, call)
+        return plan if cache is plan.cache else replace(plan, cache=cache)
 
-    def _run(self, plan: AttentionPlan, arguments: dict[str, Any]) -> Any:
-        last = self._remember(LastRun.planned(arguments, plan))
-        # A 4-D mask is passed on untouched, so no layer and no mask function expands anything.
-        arguments["attention_mask"] = torch.empty(0, 0, 0, 0)
+    def _run(self, plan: Plan, call: ForwardCall) -> Any:
+        last = self._remember(LastRun.planned(call, plan))
+        # A compiled graph can't hold the variable, so its cross attention runs stock code.
         if plan.encoder is not None:
-            arguments["encoder_attention_mask"] = arguments["attention_mask"]
-        arguments["masked_attn_plan"] = plan
-        if plan.packing is None:
-            out = self._stock(**arguments)
+            with cross_attention_follows(plan):
+                out = run_planned(self._stock, self.family, self.model, call, plan)
         else:
-            out = run_packed(self._stock, arguments, plan.packing, self.model.config)
-        last.look_at(arguments.get("past_key_values"), out)
-        for reason in plan.reasons.values():
+            out = run_planned(self._stock, self.family, self.model, call, plan)
+        last.look_at(call.cache, out)
+        for reason in plan.trace.reasons.values():
             self._warn_of_stock(reason)
         return out
 
@@ -114,8 +111,7 @@ class PatchedForward(ForwardOverride[GPT2Model]):
         return run
 
     def _stock(self, *args: Any, **kwargs: Any) -> Any:
-        with cross_attention_follows(kwargs.get("masked_attn_plan"), self.model):
-            return self.beneath("forward")(*args, **theirs(kwargs))
+        return self.beneath("forward")(*args, **theirs(kwargs))
 
     def _warn_of_stock(self, reason: str) -> None:
         """Once for each kind of reason, whatever its sizes: who wants speed should know."""
@@ -125,9 +121,9 @@ class PatchedForward(ForwardOverride[GPT2Model]):
         self.warned.add(kind)
         warnings.warn(f"masked_attn: stock attention runs: {reason}", stacklevel=5)
 
-    def _warn_of_positions(self, arguments: dict[str, Any]) -> None:
+    def _warn_of_positions(self, call: ForwardCall) -> None:
         """Once: the same text then has another result in another batch."""
-        if "positions" in self.warned or not pads_would_count(arguments):
+        if "positions" in self.warned or not pads_would_count(self.family, call):
             return
         self.warned.add("positions")
         warnings.warn(
@@ -136,40 +132,40 @@ class PatchedForward(ForwardOverride[GPT2Model]):
             stacklevel=5,
         )
 
-    def _warn_of_padding(self, arguments: dict[str, Any]) -> None:
+    def _warn_of_padding(self, call: ForwardCall) -> None:
         """Without a mask stock code looks for pad tokens at every step: the prompt is enough.
 
         Only where looking does not wait for a device.
         """
-        ids, cache = arguments.get("input_ids"), arguments.get("past_key_values")
-        if ids is None or arguments.get("attention_mask") is not None or not on_host(ids):
+        if call.ids is None or call.mask is not None or not on_host(call.ids):
             return
-        if cache is None or not cache.get_seq_length():
-            self.model.warn_if_padding_and_no_attention_mask(ids, None)
+        if call.cache is None or not call.cache.get_seq_length():
+            self.model.warn_if_padding_and_no_attention_mask(call.ids, None)
 
 
-def require_our_layers(transformer: GPT2Model) -> None:
+def require_our_layers(family: ModelFamily, backbone: nn.Module) -> None:
     """Refuse a model whose attention modules were replaced after the patch.
 
     Raises:
         RuntimeError: says so.
     """
-    for block in transformer.h:
-        for name, module in attentions_of(block).items():
-            if not isinstance(module, CLASSES[name]):
+    for layer in family.layers_of(backbone):
+        for module in attentions_of(family, layer).values():
+            if type(module.__dict__.get("config")) is not AttentionConfig:
                 raise RuntimeError(
                     "attention modules were replaced after patch; unpatch, then patch again"
                 )
 
 
-def patch_of(transformer: GPT2Model) -> PatchedForward | None:
+def patch_of(family: ModelFamily, backbone: nn.Module) -> PatchedForward | None:
     """The patch of this model, also beneath a hook of accelerate; None without one."""
-    forward = transformer.__dict__.get(forward_slot(transformer))
+    forward = backbone.__dict__.get(forward_slot(backbone))
     if isinstance(forward, PatchedForward):
         return forward
-    if any(
-        isinstance(getattr(block, "attn", None), MaskedGPT2Attention)
-        for block in blocks_of(transformer)
-    ):
-        raise RuntimeError("forward of the model was wrapped or lost after patch; undo that first")
+    for layer in family.layers_of(backbone):
+        for module in attentions_of(family, inner_layer(family, layer)).values():
+            if type(module.__dict__.get("config")) is AttentionConfig:
+                raise RuntimeError(
+                    "forward of the model was wrapped or lost after patch; undo that first"
+                )
     return None

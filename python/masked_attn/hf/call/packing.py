@@ -85,15 +85,16 @@ class Packing:
             start += end - begin
 
 
-def make_packing(real: Tensor, read: Tensor, filled: int) -> Packing | None:
+def make_packing(real: Tensor, read: Tensor, filled: int, *, causal: bool = True) -> Packing | None:
     """The packing of a batch, or None where no pad can be left out (or nothing else is there).
 
     Args:
         real: bool ``[batch, filled + tokens]`` on the CPU, True = real token.
         read: bool ``[batch, tokens]``, slots that are read besides those that predict.
         filled: tokens that the cache holds already.
+        causal: False for an encoder, whose slots predict nothing: then ``read`` are all.
     """
-    pads = _pads_that_are_read(real, read)
+    pads = _pads_that_are_read(real, read) if causal else ~real & read
     kept = real[:, filled:] | pads
     slots, cu_seqlens, longest = packed_tokens(kept)
     if slots.numel() in (0, kept.numel()):

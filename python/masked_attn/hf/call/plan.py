@@ -1,4 +1,4 @@
-"""What all attention layers of one GPT-2 forward share, decided once per forward.
+"""What all attention layers of one forward share, decided once per forward.
 
 Whatever is not understood here is left to the stock code, with the masks that stock code makes, and
 the reason is told. Nothing is read from a device, since that would wait for it, but the mask of a
@@ -7,7 +7,7 @@ prompt whose pads are left out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,20 +15,21 @@ from torch import Tensor
 from transformers.cache_utils import Cache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-from transformers.models.gpt2.modeling_gpt2 import GPT2Model
 
+from ..caches.kv_cache import KVCache
 from ..caches.static import is_static, self_attention_cache
-from ..instance.neighbours import mask_reader
+from ..families.family import ModelFamily
+from ..instance.neighbours import attentions_of, mask_reader
 from ..levels import Levels
-from .packed_pass import packing_of
+from ..trace.trace import Trace
+from .forward_call import ForwardCall
 from .packing import Packing
+from .reading import packing_of
 from .visibility import Visibility, on_host
 
-__all__ = ["STOCK", "AttentionPlan", "LeftToStock", "make_plan"]
+__all__ = ["LeftToStock", "Plan", "make_plan", "runs_layers_again"]
 
-STOCK = "stock"
-
-# They reach the attention function through the blocks and change its result.
+# They reach the attention function through the layers and change its result.
 STOCK_KEYWORDS = (
     *("cache", "position_bias", "s_aux", "sliding_window", "softcap"),
     # What the layers pass on by themselves: a caller's is an error in stock code.
@@ -41,7 +42,7 @@ class LeftToStock(Exception):
 
     Args:
         reason: the message.
-        pads: see ``AttentionPlan``.
+        pads: see ``Plan``.
     """
 
     def __init__(self, reason: str, pads: str | None = None) -> None:
@@ -49,59 +50,46 @@ class LeftToStock(Exception):
         self.pads = pads
 
 
-@dataclass
-class AttentionPlan:
+@dataclass(frozen=True)
+class Plan:
     """What all layers of one forward share.
 
     Attributes:
-        seen: the masks.
-        fused: False runs attention step by step (the textbook path).
-        output_attentions: return the weights.
+        seen: the masks, without the windows of some layers.
+        textbook: attention runs step by step, and its weights are there.
+        trace: what the layers ran; they write it.
+        cache: the caller's, or the one that was made for this forward.
         static: the cache is a static one, and ``seen`` spans all its slots; those that are not yet
             filled are out of sight besides.
         encoder: what cross attention sees of the encoder's states, if there are any.
-        states: the encoder's states, ``[batch, keys, embed]``.
-        packing: the blocks run without most pads, on tokens that lie as this says.
-        pads: why the blocks compute pads although there are some, where that can be helped.
-        paths: number of the layer to the name of the path it took, filled by the layers.
-        cross_paths: the same for cross attention.
-        reasons: why a layer ran stock code all the same.
+        packing: the layers run without most pads, on tokens that lie as this says.
+        pads: why the layers compute pads although there are some, where that can be helped.
     """
 
     seen: Visibility
-    fused: bool
-    output_attentions: bool
+    textbook: bool
+    trace: Trace
+    cache: Cache | None = None
     static: bool = False
     encoder: Visibility | None = None
-    states: Tensor | None = None
     packing: Packing | None = None
     pads: str | None = None
-    paths: dict[int, str] = field(default_factory=dict)
-    cross_paths: dict[int, str] = field(default_factory=dict)
-    reasons: dict[int, str] = field(default_factory=dict)
-
-    @property
-    def textbook(self) -> bool:
-        """Whether attention runs step by step."""
-        return self.output_attentions or not self.fused
-
-    def left_to_stock(self, layer_idx: int, reason: str) -> None:
-        """Why a layer runs stock code although this plan is there."""
-        self.reasons[layer_idx] = reason
 
 
 def make_plan(
-    model: GPT2Model,
-    arguments: dict[str, Any],
+    family: ModelFamily,
+    model: Any,
+    call: ForwardCall,
     levels: Levels,
     *,
     previous: Any = None,
-) -> AttentionPlan:
-    """The plan for ``model.forward(**arguments)``.
+) -> Plan:
+    """The plan for one forward.
 
     Args:
-        model: the model.
-        arguments: of its forward, by name.
+        family: of the model.
+        model: the backbone.
+        call: the arguments.
         levels: how it is patched.
         previous: the ``forward`` that was set on the model before it was patched, or None.
 
@@ -109,116 +97,131 @@ def make_plan(
         LeftToStock: the stock code must run.
         ValueError: ``head_mask`` was given.
     """
-    if arguments.get("head_mask") is not None:
+    if call.arguments.get("head_mask") is not None:
         raise ValueError("head_mask is not supported: transformers 5 removed it")
-    output_attentions = bool(_option(model, arguments, "output_attentions"))
-    _refuse_what_only_stock_knows(model, arguments)
-    # Encoder states: a block that is run again has no plan for its cross attention.
-    weights_from_us = output_attentions and arguments.get("encoder_hidden_states") is None
-    if model.gradient_checkpointing and model.training and not weights_from_us:
+    output_attentions = bool(call.option("output_attentions", model.config))
+    _refuse_what_only_stock_knows(family, model, call)
+    has_encoder = call.arguments.get("encoder_hidden_states") is not None
+    # Encoder states: a layer that is run again has no plan for its cross attention.
+    weights_from_us = output_attentions and not has_encoder
+    if runs_layers_again(model) and not weights_from_us:
         raise LeftToStock("gradient checkpointing is on")
-    static = is_static(self_attention_cache(arguments.get("past_key_values")))
-    plan = AttentionPlan(
-        seen=_visibility(model, arguments, static),
-        fused=levels.fused,
-        output_attentions=output_attentions,
+    batch, queries = _size(family, call)
+    static = is_static(self_attention_cache(call.cache))
+    plan = Plan(
+        seen=_visibility(family, model, call, batch, queries, static),
+        textbook=output_attentions or not levels.fused,
+        trace=Trace(),
+        cache=call.cache,
         static=static,
-        encoder=_encoder_visibility(arguments),
-        states=arguments.get("encoder_hidden_states"),
+        encoder=_encoder_visibility(call, batch),
     )
     # A mask of four dimensions says what may be seen, but not which queries somebody reads.
-    mask = arguments.get("attention_mask")
-    dense = isinstance(mask, Tensor) and mask.ndim == 4
-    if levels.padding_free and not dense and plan.states is None and not plan.textbook:
-        plan.packing, plan.pads = packing_of(
-            model,
-            plan.seen,
-            queries=_input_shape(arguments)[1],
-            ids=arguments.get("input_ids"),
-            cache=arguments.get("past_key_values"),
-            previous=previous,
-        )
+    dense = isinstance(call.mask, Tensor) and call.mask.ndim == 4
+    if levels.padding_free and not dense and not has_encoder and not plan.textbook:
+        packing, pads = packing_of(family, model, call, plan.seen, previous=previous)
+        if packing is not None or pads is not None:
+            plan = replace(plan, packing=packing, pads=pads)
     # Weights are ours in every mode, so that they mean the same. Without pads everything but
     # attention itself has less to do, so training stays here, too.
-    if plan.packing is None and not plan.output_attentions:
-        _refuse_training(model, arguments, plan.pads)
+    if plan.packing is None and not output_attentions:
+        _refuse_training(family, model, call, plan.pads)
     return plan
 
 
-def _option(model: GPT2Model, arguments: dict[str, Any], name: str) -> Any:
-    """An argument of forward whose default is in the config."""
-    given = arguments.get(name)
-    return getattr(model.config, name, None) if given is None else given
+def runs_layers_again(model: Any) -> bool:
+    """Whether gradient checkpointing will run the layers a second time."""
+    return model.training and bool(model.is_gradient_checkpointing)
 
 
-def _refuse_what_only_stock_knows(model: GPT2Model, arguments: dict[str, Any]) -> None:
+def _refuse_what_only_stock_knows(family: ModelFamily, model: Any, call: ForwardCall) -> None:
     implementation = model.config._attn_implementation
     if not _is_known(implementation):
         raise LeftToStock(f"attention implementation {implementation}")
-    cache = arguments.get("past_key_values")
-    if cache is not None and not isinstance(cache, Cache):  # a paged one is not
-        raise LeftToStock(f"the cache is a {type(cache).__name__}")
+    if call.cache is not None and not isinstance(call.cache, Cache):  # a paged one is not
+        raise LeftToStock(f"the cache is a {type(call.cache).__name__}")
     for name in STOCK_KEYWORDS:
-        if arguments.get(name) is not None:
+        if call.arguments.get(name) is not None:
             raise LeftToStock(f"{name} was given")
-    if arguments.get("is_causal", getattr(model.config, "is_causal", None)) is False:
+    if family.causal and call.option("is_causal", model.config) is False:
         raise LeftToStock("the model is not causal")
-    reader = mask_reader(model)
+    if not family.causal and call.arguments.get("is_causal"):
+        raise LeftToStock("is_causal was given")
+    if not family.causal and (call.cache is not None or call.arguments.get("use_cache")):
+        raise LeftToStock("an encoder was given a cache")
+    reader = mask_reader(family, model)
     if reader is not None:
         raise LeftToStock(reader)
 
 
 def _is_known(implementation: str | None) -> bool:
-    """Whether this is attention as GPT-2 means it: no paging, nothing that others registered."""
+    """Whether this is attention as models mean it: no paging, nothing that others registered."""
     if implementation == "sdpa":
         return ALL_ATTENTION_FUNCTIONS.get(implementation) is sdpa_attention_forward
     known = (None, "eager", "masked_attn", "flex_attention")
     return implementation in known or str(implementation).startswith("flash_attention_")
 
 
-def _refuse_training(model: GPT2Model, arguments: dict[str, Any], pads: str | None) -> None:
-    layers: list[Any] = [block.attn for block in model.h]
-    if any(layer.training and layer.attn_dropout.p > 0.0 for layer in layers):
-        raise LeftToStock("attention weights are dropped", pads)
+def _refuse_training(family: ModelFamily, model: Any, call: ForwardCall, pads: str | None) -> None:
+    layers = family.layers_of(model)
+    for layer in layers if model.training else ():
+        if any(family.drops_weights(module) for module in attentions_of(family, layer).values()):
+            raise LeftToStock("attention weights are dropped", pads)
     if not torch.is_grad_enabled():
         return
-    embeds = arguments.get("inputs_embeds")
-    inputs_learn = embeds is not None and embeds.requires_grad
+    inputs_learn = call.embeds is not None and call.embeds.requires_grad
     if inputs_learn or any(parameter.requires_grad for parameter in model.parameters()):
         raise LeftToStock("gradients are recorded", pads)
 
 
-def _visibility(model: GPT2Model, arguments: dict[str, Any], static: bool) -> Visibility:
-    batch, queries = _input_shape(arguments)
-    seen, slots = _cache_sizes(arguments.get("past_key_values"), queries, static)
+def _size(family: ModelFamily, call: ForwardCall) -> tuple[int, int]:
+    """Rows, and tokens of each."""
+    if call.inputs is None:
+        raise LeftToStock("either input_ids or inputs_embeds is needed")
+    if call.batch is None or call.queries is None:
+        raise LeftToStock("the input is empty")
+    if call.ids is None and call.inputs.ndim != 3:
+        raise LeftToStock(f"inputs_embeds has {call.inputs.ndim} dimensions")
+    if call.ids is not None and call.inputs.ndim != 2 and not family.folds_leading:
+        raise LeftToStock(f"input_ids has {call.inputs.ndim} dimensions")
+    return call.batch, call.queries
+
+
+def _visibility(
+    family: ModelFamily, model: Any, call: ForwardCall, batch: int, queries: int, static: bool
+) -> Visibility:
+    seen, slots = _cache_sizes(self_attention_cache(call.cache), queries, static)
     # What a static cache holds so far is for its layers to know: here every slot counts.
     keys = slots if static else seen + queries
-    mask = arguments.get("attention_mask")
+    mask = call.mask
     if mask is None:
-        sequences = _sequences(model, arguments, batch)
-        return Visibility(keys=keys, attn_mask=sequences, causal=sequences is None)
+        sequences = _sequences(family, model, call, batch)
+        causal = family.causal and sequences is None
+        return Visibility(keys=keys, attn_mask=sequences, causal=causal)
     if not isinstance(mask, Tensor):
         raise LeftToStock(f"attention_mask is a {type(mask).__name__}")
     if mask.ndim == 4:
         usable = mask.dtype == torch.bool or mask.is_floating_point()
         if usable and mask.shape[3] == slots:
-            visibility = Visibility.of_4d(mask, batch, slots, seen)
+            filled = seen if family.causal else None
+            visibility = Visibility.of_4d(mask, batch, slots, filled)
             # Causality ends at the last slot that is filled; a static cache counts from its own.
             return visibility.up_to(keys) if visibility.causal and not static else visibility
         raise LeftToStock(f"a 4-D mask {list(mask.shape)} of {mask.dtype}, for {slots} keys")
-    device = _inputs(arguments).device
-    return Visibility(keys=keys, key_mask=_key_mask(mask, batch, keys, static, device), causal=True)
+    assert call.inputs is not None
+    key_mask = _key_mask(mask, batch, keys, static, call.inputs.device)
+    return Visibility(keys=keys, key_mask=key_mask, causal=family.causal)
 
 
-def _encoder_visibility(arguments: dict[str, Any]) -> Visibility | None:
-    states: Tensor | None = arguments.get("encoder_hidden_states")
-    # Compiled graphs run the stock cross attention: see cross_attention.py.
+def _encoder_visibility(call: ForwardCall, batch: int) -> Visibility | None:
+    states: Tensor | None = call.arguments.get("encoder_hidden_states")
+    # A compiled graph runs the stock cross attention: it can't hold the plan of a context variable.
     if states is None or torch.compiler.is_compiling():
         return None
-    batch, keys = _input_shape(arguments)[0], states.shape[1]
+    keys = states.shape[1]
     if states.shape[0] != batch:
         raise LeftToStock(f"{states.shape[0]} rows of encoder states for {batch} rows")
-    mask = arguments.get("encoder_attention_mask")
+    mask = call.arguments.get("encoder_attention_mask")
     if mask is None:
         return Visibility(keys=keys)
     if not isinstance(mask, Tensor) or mask.shape != (batch, keys):
@@ -235,53 +238,48 @@ def _key_mask(mask: Tensor, batch: int, keys: int, static: bool, device: torch.d
     return torch.nn.functional.pad(key_mask, (0, keys - width)) if width < keys else key_mask
 
 
-def _inputs(arguments: dict[str, Any]) -> Tensor:
-    ids: Tensor | None = arguments.get("input_ids")
-    embeds: Tensor | None = arguments.get("inputs_embeds")
-    inputs = embeds if ids is None else ids
-    if inputs is None or (ids is not None and embeds is not None):
-        raise LeftToStock("either input_ids or inputs_embeds is needed")
-    if not inputs.numel():
-        raise LeftToStock("the input is empty")
-    return inputs
-
-
-def _input_shape(arguments: dict[str, Any]) -> tuple[int, int]:
-    inputs = _inputs(arguments)
-    if arguments.get("input_ids") is not None:
-        return inputs.numel() // inputs.shape[-1], inputs.shape[-1]
-    if inputs.ndim != 3:
-        raise LeftToStock(f"inputs_embeds has {inputs.ndim} dimensions")
-    return inputs.shape[0], inputs.shape[1]
-
-
 def _cache_sizes(cache: Any, queries: int, static: bool) -> tuple[int, int]:
     """Tokens seen so far (0 if only a device knows) and slots that the cache hands over."""
     if cache is None:
         return 0, queries
     seen = cache.get_seq_length()
+    if isinstance(cache, KVCache):
+        return seen, seen + queries
     if isinstance(seen, Tensor):
         readable = on_host(seen)
         if not static and not readable:
             raise LeftToStock("the cache counts its tokens on a device")
         seen = int(seen) if readable else 0
-    slots, offset = cache.get_mask_sizes(queries, 0)
-    if offset != 0 or slots < seen + queries:
-        raise LeftToStock(f"the cache hands over {slots} slots from {offset} on, after {seen}")
+    slots = seen + queries
+    for layer in _one_of_each_kind(cache):
+        handed, offset = cache.get_mask_sizes(queries, layer)
+        # A layer with a window hands over the last keys alone.
+        fits = offset + handed == seen + queries if offset else handed >= seen + queries
+        if not fits:
+            raise LeftToStock(f"the cache hands over {handed} slots from {offset} on, after {seen}")
+        if offset == 0:
+            slots = max(slots, handed)
     return seen, slots
 
 
-def _sequences(model: GPT2Model, arguments: dict[str, Any], batch: int) -> Tensor | None:
+def _one_of_each_kind(cache: Cache) -> list[int]:
+    """Layers whose sizes stand for those of all others."""
+    kinds = {type(layer): number for number, layer in reversed(list(enumerate(cache.layers)))}
+    return sorted(kinds.values()) or [0]
+
+
+def _sequences(family: ModelFamily, model: Any, call: ForwardCall, batch: int) -> Tensor | None:
     """Without mask and cache, positions that jump mean several sequences in one row.
 
     Returns:
         Bool ``[batch, 1, queries, queries]``, True for earlier keys of the same sequence; None
         where the host knows that each row is one sequence.
     """
-    positions: Tensor | None = arguments.get("position_ids")
+    positions = call.positions
     # With use_cache a new cache is there before stock code looks, and then it does not look.
-    no_cache = arguments.get("past_key_values") is None
-    if positions is None or not no_cache or _option(model, arguments, "use_cache"):
+    if positions is None or not family.causal or call.cache is not None:
+        return None
+    if call.option("use_cache", model.config):
         return None
     if positions.ndim > 2:
         raise LeftToStock(f"position_ids has {positions.ndim} dimensions")

@@ -8,16 +8,18 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
 from ..caches.static import is_static, self_attention_cache
+from ..families.family import ModelFamily
+from .forward_call import ForwardCall
 from .visibility import on_host
 
-__all__ = ["count_real_tokens", "pads_would_count"]
+__all__ = ["count_real_tokens", "pads_would_count", "stock_positions"]
 
 
-def count_real_tokens(arguments: dict[str, Any]) -> Tensor | None:
+def count_real_tokens(family: ModelFamily, config: Any, call: ForwardCall) -> Tensor | None:
     """``position_ids`` of a forward: those that were given, else from its 2-D mask.
 
     The position of a slot is the number of slots before it that count: real tokens, and pads that
@@ -25,19 +27,22 @@ def count_real_tokens(arguments: dict[str, Any]) -> Tensor | None:
     right go on counting, as in stock code.
 
     Args:
-        arguments: of the forward, by name.
+        family: of the model.
+        config: of the model.
+        call: the forward.
 
     Returns:
         ``[batch, queries]`` int64, or what the caller gave; None where stock code shall count: no
-        mask, a 4-D one, or one of another width than that of the cache with the new tokens.
+        mask, a 4-D one, one of another width than that of the cache with the new tokens, or ids
+        that a family counts by itself.
     """
-    given: Tensor | None = arguments.get("position_ids")
-    mask = arguments.get("attention_mask")
-    size = _size(arguments)
-    if given is not None or not isinstance(mask, Tensor) or mask.ndim == 4 or size is None:
-        return given
-    batch, queries = size
-    cache = self_attention_cache(arguments.get("past_key_values"))
+    mask = call.mask
+    if call.positions is not None or not isinstance(mask, Tensor) or mask.ndim == 4:
+        return call.positions
+    if call.batch is None or call.queries is None or _counts_itself(family, call):
+        return None
+    batch, queries = call.batch, call.queries
+    cache = self_attention_cache(call.cache)
     if cache is not None and not isinstance(cache, Cache):  # a paged one is not
         return None
     filled = 0 if cache is None else cache.get_seq_length()
@@ -50,14 +55,15 @@ def count_real_tokens(arguments: dict[str, Any]) -> Tensor | None:
         fits = fits and (spare == 0 or (spare > 0 and is_static(cache)))
     if not fits:
         return None
-    real = mask.reshape(batch, width).to(_inputs(arguments).device) != 0
-    return _count(real, filled, queries)
+    assert call.inputs is not None
+    real = mask.reshape(batch, width).to(call.inputs.device) != 0
+    return _from(family.first_position(config), _count(real, filled, queries))
 
 
-def pads_would_count(arguments: dict[str, Any]) -> bool:
+def pads_would_count(family: ModelFamily, call: ForwardCall) -> bool:
     """Whether stock code counts pads before a real token; False if a device had to be asked."""
-    mask = arguments.get("attention_mask")
-    if arguments.get("position_ids") is not None or not isinstance(mask, Tensor):
+    mask = call.mask
+    if call.positions is not None or not isinstance(mask, Tensor) or _counts_itself(family, call):
         return False
     if mask.ndim == 4 or not on_host(mask):
         return False
@@ -68,18 +74,26 @@ def pads_would_count(arguments: dict[str, Any]) -> bool:
         return False
 
 
-def _inputs(arguments: dict[str, Any]) -> Any:
-    ids = arguments.get("input_ids")
-    return arguments.get("inputs_embeds") if ids is None else ids
+def stock_positions(
+    family: ModelFamily, model: nn.Module, call: ForwardCall, filled: int
+) -> Tensor:
+    """``[batch or 1, queries]`` int64: what stock code counts where the caller gives nothing."""
+    config: Any = model.config
+    if call.ids is not None and family.counts_ids:
+        pad = config.pad_token_id
+        real = (call.ids != pad).long()
+        return (real.cumsum(-1) + filled) * real + pad
+    assert call.inputs is not None and call.queries is not None
+    slots = torch.arange(filled, filled + call.queries, device=call.inputs.device)
+    return _from(family.first_position(config), slots[None])
 
 
-def _size(arguments: dict[str, Any]) -> tuple[int, int] | None:
-    """Rows and tokens of each row, if there are any."""
-    inputs = _inputs(arguments)
-    if inputs is None or not inputs.numel():
-        return None
-    tokens = inputs if arguments.get("input_ids") is not None else inputs[..., 0]
-    return tokens.numel() // tokens.shape[-1], tokens.shape[-1]
+def _counts_itself(family: ModelFamily, call: ForwardCall) -> bool:
+    return family.counts_ids and call.ids is not None
+
+
+def _from(first: int, positions: Tensor) -> Tensor:
+    return positions + first if first else positions
 
 
 def _count(real: Tensor, filled: int | Tensor, queries: int) -> Tensor:

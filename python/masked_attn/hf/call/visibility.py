@@ -1,9 +1,8 @@
-"""What the queries of one layer may see, in the words of the operators, and the textbook path."""
+"""What the queries of one layer may see, in the words of the operators."""
 
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,10 +11,10 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.jit import is_tracing  # type: ignore[attr-defined]
 
-from ...functional import expand_mask, masked_softmax
+from ...functional import expand_mask
 from ...reference import visible
 
-__all__ = ["Visibility", "has_tangent", "on_host", "textbook_attention", "wants_grad"]
+__all__ = ["Visibility", "has_tangent", "is_masked", "on_host", "wants_grad"]
 
 
 @dataclass(frozen=True)
@@ -70,12 +69,31 @@ class Visibility:
         key_mask = None if self.key_mask is None else self.key_mask[:, :keys]
         return replace(self, keys=keys, key_mask=key_mask)
 
+    def in_layer(self, window: int | None, keys: int) -> Visibility:
+        """The same for a layer with a window, and with only the last ``keys`` keys in its cache.
+
+        What a 4-D mask says is all: the window of the layer does not count beside it.
+        """
+        if self.attn_mask is not None:
+            window = None
+        if window == self.window and keys >= self.keys:
+            return self
+        if keys >= self.keys:
+            return replace(self, window=window)
+        key_mask, attn_mask = self.key_mask, self.attn_mask
+        key_mask = None if key_mask is None else key_mask[:, -keys:]
+        attn_mask = None if attn_mask is None else attn_mask[..., -keys:]
+        return Visibility(keys, key_mask, attn_mask, self.causal, window)
+
     def from_position(self, position: Tensor, queries: int) -> Visibility:
         """Causal from slot ``position`` on, which only the device knows, said by a mask."""
         if not self.causal:
             return self
         slots = torch.arange(self.keys, device=position.device)
-        mask = (slots <= position + slots[:queries, None])[None, None]
+        last = position + slots[:queries, None]
+        mask = (slots <= last)[None, None]
+        if self.window is not None:
+            mask = mask & (slots > last - self.window)
         if self.key_mask is not None:
             mask = mask & self.key_mask[:, None, None, :]
         return Visibility(keys=self.keys, attn_mask=mask)
@@ -121,7 +139,7 @@ class Visibility:
         if self.attn_mask is not None:
             if self.attn_mask.dtype == torch.bool:
                 return self.attn_mask
-            return self.attn_mask.masked_fill(_is_masked(self.attn_mask), -math.inf)
+            return self.attn_mask.masked_fill(is_masked(self.attn_mask), -math.inf)
         if self.key_mask is None and self.window is None and aligned:
             return None
         shape = (query.shape[0], 1, queries, self.keys)
@@ -144,48 +162,7 @@ def has_tangent(*tensors: Tensor | None) -> bool:
     return any(forward_ad.unpack_dual(t).tangent is not None for t in given)
 
 
-def textbook_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    seen: Visibility,
-    *,
-    scale: float,
-    dropout: float = 0.0,
-    upcast: bool = False,
-) -> tuple[Tensor, Tensor]:
-    """Attention step by step: scores, expanded mask, softmax, product.
-
-    Args:
-        query: ``[batch, heads, queries, head_dim]``.
-        key: ``[batch, kv_heads, keys, head_dim]``.
-        value: ``[batch, kv_heads, keys, value_dim]``.
-        seen: the masks.
-        scale: factor of the scores.
-        dropout: probability of dropping a weight.
-        upcast: compute scores and softmax in float32.
-
-    Returns:
-        ``[batch, heads, queries, value_dim]`` and the weights ``[batch, heads, queries, keys]``.
-    """
-    groups = query.shape[1] // key.shape[1]
-    key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
-    upcast = upcast and query.element_size() < 4
-    if upcast:
-        query, key = query.float(), key.float()
-    # Else a region of autocast would multiply in its own dtype again.
-    with torch.autocast(query.device.type, enabled=False) if upcast else nullcontext():
-        scores = query @ key.transpose(-1, -2)
-    mask = seen.additive(query)
-    if wants_grad(scores, mask):
-        weights = _softmax_with_gradient(scores * scale, mask)
-    else:
-        weights = masked_softmax(scores, attn_mask=mask, scale=scale)
-    weights = torch.nn.functional.dropout(weights.to(value.dtype), p=dropout)
-    return weights @ value, weights
-
-
-def _is_masked(mask: Tensor) -> Tensor:
+def is_masked(mask: Tensor) -> Tensor:
     """Where an additive mask says "not seen": the rule of the operators."""
     return mask <= 0.5 * torch.finfo(mask.dtype).min
 
@@ -199,16 +176,7 @@ def _key_mask_of(mask: Tensor, filled: int) -> Tensor | None:
     try:
         if not torch.equal(seen, key_mask[:, None] & causal):
             return None
-        adds_nothing = mask.dtype == torch.bool or bool((seen | _is_masked(mask)).all())
+        adds_nothing = mask.dtype == torch.bool or bool((seen | is_masked(mask)).all())
     except RuntimeError:  # torch.func.vmap, FakeTensorMode and make_fx refuse to tell a value
         return None
     return key_mask if adds_nothing else None
-
-
-def _softmax_with_gradient(scores: Tensor, mask: Tensor) -> Tensor:
-    """``masked_softmax`` as torch can differentiate it: a row that sees nothing is 0, not NaN."""
-    masked = _is_masked(mask)
-    scores = (scores + mask).masked_fill(masked, -math.inf)
-    empty = masked.all(dim=-1, keepdim=True)
-    weights = torch.softmax(scores.masked_fill(empty, 0.0), dim=-1)
-    return weights.masked_fill(empty, 0.0)

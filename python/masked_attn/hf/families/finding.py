@@ -1,48 +1,62 @@
-"""Finds the GPT-2 inside wrappers: PEFT, DDP, compiled models, encoder-decoders, own modules."""
+"""Finds the backbone inside wrappers: PEFT, DDP, compiled models, encoder-decoders, pipelines."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from torch import nn
-from transformers import GenerationMixin, GPT2Config
-from transformers.models.gpt2.modeling_gpt2 import GPT2Model
+from transformers import GenerationMixin
 
-__all__ = ["generators_inside", "gpt2_inside"]
+from .family import ModelFamily
+from .registry import FAMILIES, family_of
+
+__all__ = ["backbone_inside", "generators_inside"]
 
 
-def gpt2_inside(model: Any) -> GPT2Model:
-    """The one ``GPT2Model`` in ``model``, however deep.
+def backbone_inside(model: Any) -> tuple[ModelFamily, Any]:
+    """The one model of a known family in ``model``, however deep, and its family.
+
+    Of an encoder-decoder it is the decoder; its encoder can be patched by itself.
 
     Args:
-        model: a ``GPT2Model`` or any module around one.
+        model: a model without heads, as ``LlamaModel``, or any module around one.
 
     Raises:
         TypeError: there is none.
         ValueError: there are several; the message names them.
     """
-    named = model.named_modules() if isinstance(model, nn.Module) else ()
-    found = {name: module for name, module in named if isinstance(module, GPT2Model)}
-    if len(found) == 1:
-        return next(iter(found.values()))
+    found: dict[str, tuple[ModelFamily, nn.Module]] = {}
+    for name, module in model.named_modules() if isinstance(model, nn.Module) else ():
+        family = family_of(module)
+        if family is not None:
+            found[name] = family, module
+    decoders = [pair for pair in found.values() if pair[0].causal]
+    if len(found) == 1 or len(decoders) == 1:
+        return decoders[0] if decoders else next(iter(found.values()))
     if found:
+        names = ", ".join(sorted(found))
         raise ValueError(
-            f"{type(model).__name__} holds {len(found)} GPT-2 models: {', '.join(sorted(found))}; "
+            f"{type(model).__name__} holds {len(found)} models: {names}; "
             "call patch, unpatch and paths for each of them"
         )
+    known = ", ".join(family.name for family in FAMILIES)
     raise TypeError(
-        f"masked_attn patches a Hugging Face GPT-2, got {type(model).__name__}; for other models "
-        "call register_attention() and load them with "
+        f"masked_attn patches Hugging Face models of the families {known}; got "
+        f"{type(model).__name__}. For other models call register_attention() and load them with "
         'attn_implementation="masked_attn" or call model.set_attn_implementation("masked_attn")'
     )
 
 
-def generators_inside(model: nn.Module) -> list[Any]:
-    """The modules in ``model`` whose ``generate`` runs a GPT-2; wrappers hand their calls on."""
+def generators_inside(model: nn.Module, backbone: nn.Module) -> list[Any]:
+    """The modules in ``model`` whose ``generate`` runs ``backbone``; wrappers hand calls on.
+
+    A model around several parts, as an encoder-decoder, has another config and keeps caches of its
+    own kind.
+    """
     return [
         module
         for module in model.modules()
-        # A model around several parts, as an encoder-decoder, keeps caches of its own kind.
         if isinstance(module, GenerationMixin)
-        and isinstance(getattr(module, "config", None), GPT2Config)
+        and type(getattr(module, "config", None)) is type(backbone.config)
+        and any(part is backbone for part in module.modules())
     ]

@@ -6,7 +6,7 @@ The surprise: accelerate's hooks replace ``forward`` and keep the module's own i
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from types import CodeType
 from typing import Any
 
@@ -23,6 +23,7 @@ __all__ = [
     "restore_attribute",
     "restore_forward",
     "runs_own_forward",
+    "runs_stock_forward",
     "take_off",
 ]
 
@@ -78,11 +79,15 @@ def put_on(module: nn.Module, kind: type[ForwardOverride[Any]]) -> None:
         module.__dict__[slot] = kind(module, current)
 
 
-def take_off(model: nn.Module, kind: type[ForwardOverride[Any]]) -> None:
-    """No module inside has a ``kind`` any more, wherever others have moved it."""
+def take_off(
+    model: nn.Module,
+    *kinds: type[ForwardOverride[Any]],
+    keep: Container[nn.Module] = frozenset(),
+) -> None:
+    """No module inside, but for those to keep, has one of these any more, wherever it was moved."""
     for module in model.modules():
         current = module.__dict__.get(forward_slot(module))
-        if isinstance(current, kind):
+        if isinstance(current, kinds) and module not in keep:
             restore_forward(module, current.previous)
 
 
@@ -92,6 +97,12 @@ def runs_own_forward(module: nn.Module) -> bool:
     if isinstance(forward, Override):
         forward = forward.previous
     return forward is None or is_own(forward, module)
+
+
+def runs_stock_forward(module: nn.Module) -> bool:
+    """The same, where ``forward`` of the class is also the one that the class came with."""
+    kind = type(module)
+    return kind.forward.__module__ == kind.__module__ and runs_own_forward(module)
 
 
 def is_own(forward: Any, module: nn.Module) -> bool:

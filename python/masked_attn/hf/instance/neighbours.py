@@ -1,4 +1,4 @@
-"""What others may have put on the modules of a GPT-2: wrappers, hooks, ``forward`` of an instance.
+"""What others may have put on the modules of a model: wrappers, hooks, ``forward`` of an instance.
 
 The surprise: accelerate's hooks replace ``forward`` and keep the module's own in ``_old_forward``.
 """
@@ -10,21 +10,19 @@ from typing import Any
 
 from torch import nn
 from torch.nn.modules import module as torch_modules
-from transformers.models.gpt2.modeling_gpt2 import GPT2Attention, GPT2Block, GPT2Model
 
+from ..families.family import ModelFamily, module_at
 from .forward_slot import forward_slot, is_own, runs_own_forward
 
 __all__ = [
     "attentions_of",
-    "blocks_of",
+    "inner_layer",
     "mask_reader",
-    "require_own_block",
+    "require_own_layer",
     "require_own_model",
     "shape_reader",
 ]
 
-
-ATTENTIONS = ("attn", "crossattention")
 # Attributes of an instance that say: another forward may run.
 TRACES = frozenset({"forward", "_hf_hook", "_old_forward"})
 
@@ -36,56 +34,53 @@ WORK_ON_TOKENS = ONLY_COLLECT | QUANTIZE | {"masked_attn", "peft"}
 COUNTS_TOKENS = "transformers.integrations.neftune"
 
 
-def blocks_of(transformer: GPT2Model) -> list[GPT2Block]:
-    """The blocks, also where others wrapped them."""
-    return [
-        next((module for module in layer.modules() if isinstance(module, GPT2Block)), layer)
-        for layer in transformer.h
-    ]
+def inner_layer(family: ModelFamily, layer: nn.Module) -> nn.Module:
+    """The stock layer, also where others wrapped it."""
+    return next((part for part in layer.modules() if isinstance(part, family.layer_class)), layer)
 
 
-def attentions_of(block: nn.Module) -> dict[str, nn.Module]:
-    """Self-attention and, if there is one, cross attention, by the names of their attributes."""
-    held = block._modules
-    return {name: module for name in ATTENTIONS if (module := held.get(name)) is not None}
+def attentions_of(family: ModelFamily, layer: nn.Module) -> dict[str, nn.Module]:
+    """Self-attention and, if there is one, cross attention, by their paths in the layer."""
+    found = {path: module_at(layer, path) for path in family.attentions}
+    return {path: module for path, module in found.items() if module is not None}
 
 
-def require_own_model(transformer: GPT2Model) -> None:
+def require_own_model(family: ModelFamily, backbone: nn.Module) -> None:
     """Refuse a ``forward`` that is not stock's: nobody knows what it does to the masks.
 
     Raises:
         TypeError: names the class, or what replaced its ``forward``.
     """
-    kind = type(transformer)
-    if kind.forward is not GPT2Model.forward:
+    kind, stock = type(backbone), family.backbone_class
+    if kind.forward is not stock.forward:
         raise TypeError(f"cannot patch {kind.__name__}: it has a forward of its own")
-    if GPT2Model.forward.__module__ != GPT2Model.__module__:
-        by = _name(GPT2Model.forward)
-        raise TypeError(f"cannot patch GPT2Model: its forward was replaced by {by}")
+    if stock.forward.__module__ != stock.__module__:
+        by = _name(stock.forward)
+        raise TypeError(f"cannot patch {stock.__name__}: its forward was replaced by {by}")
 
 
-def require_own_block(layer: Any, number: int) -> None:
+def require_own_layer(family: ModelFamily, layer: Any, number: int) -> None:
     """Refuse attention that others replaced: the patch would undo their work without a word.
 
     Raises:
         TypeError: names what stands in the way.
     """
     refused = f"cannot patch layer {number}"
-    if not isinstance(layer, GPT2Block):
+    if not isinstance(layer, family.layer_class):
         raise TypeError(f"{refused}: it is wrapped in {type(layer).__name__}; unwrap it first")
-    for name, attention in attentions_of(layer).items():
+    for name, attention in attentions_of(family, layer).items():
         kind = type(attention)
-        if kind is not GPT2Attention:
+        if kind is not family.attention_type:
             raise TypeError(f"{refused}: {name} is of class {kind.__name__}")
         if kind.forward.__module__ != kind.__module__:
             by = _name(kind.forward)
-            raise TypeError(f"{refused}: GPT2Attention.forward was replaced by {by}")
+            raise TypeError(f"{refused}: {kind.__name__}.forward was replaced by {by}")
         if not runs_own_forward(attention):
             by = _name(attention.__dict__[forward_slot(attention)])
             raise TypeError(f"{refused}: forward of its {name} was replaced by {by}")
 
 
-def mask_reader(transformer: GPT2Model) -> str | None:
+def mask_reader(family: ModelFamily, backbone: nn.Module) -> str | None:
     """Who may read or change the mask on its way to attention: stock code must then make it.
 
     Other hooks are no matter: they see the same inputs and outputs as under stock code. This runs
@@ -93,30 +88,46 @@ def mask_reader(transformer: GPT2Model) -> str | None:
     """
     if torch_modules._global_forward_pre_hooks:
         return "a global forward pre-hook"
-    if GPT2Block.forward.__module__ != GPT2Block.__module__:
-        return f"GPT2Block.forward was replaced by {_name(GPT2Block.forward)}"
-    for number, block in enumerate(transformer.h):
-        if not isinstance(block, GPT2Block):
-            return f"block {number} is wrapped in {type(block).__name__}"
-        if type(block).forward is not GPT2Block.forward:
-            return f"block {number} is a {type(block).__name__}"
-        if block._forward_pre_hooks:
-            return f"a forward pre-hook on block {number}"
-        held = block._modules
-        for name in ATTENTIONS:
-            module = held.get(name)
-            if module is None:
-                continue
-            if module._forward_pre_hooks_with_kwargs or module._forward_hooks_with_kwargs:
-                return f"a hook with_kwargs on {name} of block {number}"
-            if not TRACES.isdisjoint(module.__dict__) and not _passes_masks_on(module):
-                return f"forward of {name} was replaced or hooked in block {number}"
-        if not TRACES.isdisjoint(block.__dict__) and not _passes_masks_on(block):
-            return f"forward was replaced or hooked in block {number}"
+    kind = family.layer_class
+    if kind.forward.__module__ != kind.__module__:
+        return f"{kind.__name__}.forward was replaced by {_name(kind.forward)}"
+    for number, layer in enumerate(family.layers_of(backbone)):
+        if not isinstance(layer, kind):
+            return f"layer {number} is wrapped in {type(layer).__name__}"
+        if type(layer).forward is not kind.forward:
+            return f"layer {number} is a {type(layer).__name__}"
+        reader = _mask_reader_in(family, layer, number)
+        if reader is not None:
+            return reader
     return None
 
 
-def shape_reader(transformer: GPT2Model, previous: Any) -> str | None:
+def _mask_reader_in(family: ModelFamily, layer: nn.Module, number: int) -> str | None:
+    """The same for one layer: it, what holds its attention, and its attention."""
+    if layer._forward_pre_hooks:
+        return f"a forward pre-hook on layer {number}"
+    if not _passes_masks_on(layer):
+        return f"forward was replaced or hooked in layer {number}"
+    for path in family.attentions:
+        held: nn.Module | None = layer
+        *around, last = path.split(".")
+        for name in around:
+            held = None if held is None else held._modules.get(name)
+            if held is not None and held._forward_pre_hooks:
+                return f"a forward pre-hook on {name} of layer {number}"
+            if held is not None and not _passes_masks_on(held):
+                return f"forward of {name} was replaced or hooked in layer {number}"
+        held = None if held is None else held._modules.get(last)
+        if held is None:
+            continue
+        if held._forward_pre_hooks_with_kwargs or held._forward_hooks_with_kwargs:
+            return f"a hook with_kwargs on {path} of layer {number}"
+        if not _passes_masks_on(held):
+            return f"forward of {path} was replaced or hooked in layer {number}"
+    return None
+
+
+def shape_reader(backbone: nn.Module, previous: Any) -> str | None:
     """Who may look at the shape of what flows between modules: it must then be the padded one.
 
     Modules of libraries whose layers work on each token alone do not, nor do hooks of transformers
@@ -124,23 +135,23 @@ def shape_reader(transformer: GPT2Model, previous: Any) -> str | None:
     tensors).
 
     Args:
-        transformer: the model.
+        backbone: the model.
         previous: the ``forward`` that was set on it before the patch, or None.
     """
     if torch_modules._has_any_global_hook():
         return "a global hook"
-    if _library(type(transformer).forward) not in ONLY_COLLECT:
-        return f"GPT2Model.forward was replaced by {_name(type(transformer).forward)}"
-    own = previous is None or is_own(previous, transformer)
+    if _library(type(backbone).forward) not in ONLY_COLLECT:
+        return f"{type(backbone).__name__}.forward was replaced by {_name(type(backbone).forward)}"
+    own = previous is None or is_own(previous, backbone)
     if not own and _library(previous) != "accelerate":  # that one changes dtypes
         return f"forward of the model was replaced by {_name(previous)}"
-    for name, module in transformer.named_modules():
-        if module is transformer:
+    for name, module in backbone.named_modules():
+        if module is backbone:
             continue
         kind = type(module)
         if not {_library(kind.forward), _library(kind.__call__)} <= WORK_ON_TOKENS:
             return f"{name} is a {kind.__module__}.{kind.__qualname__}"
-        if not TRACES.isdisjoint(module.__dict__) and not _passes_masks_on(module):
+        if not _passes_masks_on(module):
             return f"forward of {name} was replaced or hooked"
         for hook in _hooks(module):
             if _library(hook) not in ONLY_COLLECT or _module(hook) == COUNTS_TOKENS:
@@ -156,6 +167,9 @@ def _hooks(module: nn.Module) -> Iterator[Any]:
 
 
 def _passes_masks_on(module: nn.Module) -> bool:
+    """Whether the module runs its own ``forward``, perhaps beneath a hook that moves tensors."""
+    if TRACES.isdisjoint(module.__dict__):
+        return True
     return _only_moves(module) and runs_own_forward(module)
 
 

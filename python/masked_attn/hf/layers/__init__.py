@@ -1,1 +1,1 @@
-"""Layers that take the place of stock ones: linear, MLP, activation."""
+"""Layers that take the place of stock ones: linear layers, MLPs, activations, means over tokens."""

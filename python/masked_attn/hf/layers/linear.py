@@ -1,27 +1,26 @@
-"""GPT-2's linear layers on our ``linear``, where a row has the same bits in every batch.
+"""Linear layers of any model on our ``linear``, where a row has the same bits in every batch.
 
 A layer keeps its class; its instance gets another ``forward``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 from transformers.pytorch_utils import Conv1D
 
 from ...functional import linear
 from ..call.visibility import has_tangent, wants_grad
-from ..families.finding import generators_inside
-from ..instance.forward_slot import ForwardOverride, put_on, runs_own_forward, take_off
+from ..instance.forward_slot import ForwardOverride, put_on, runs_stock_forward, take_off
+from .scope import modules_around
 
-__all__ = ["FastForward", "fuse_linears", "restore_head", "restore_linears", "takes"]
+__all__ = ["FastForward", "fuse_linears", "restore_linears", "takes"]
 
 DTYPES = frozenset({torch.float32, torch.bfloat16, torch.float16, torch.float64})
 PLAIN = frozenset({Tensor, nn.Parameter})
+KINDS = frozenset({Conv1D, nn.Linear})
 
 
 class FastForward(ForwardOverride[Any]):
@@ -36,17 +35,18 @@ class FastForward(ForwardOverride[Any]):
         return out
 
 
-def fuse_linears(model: nn.Module) -> None:
-    """Give every plain linear layer of every GPT-2 block, and every plain ``lm_head``, our forward.
+def fuse_linears(model: nn.Module, backbone: nn.Module) -> None:
+    """Give every plain ``nn.Linear`` and ``Conv1D`` of a model, and around it, our forward.
 
     Plain is the class itself with its own ``forward``. A quantised or parametrised layer stays, and
     so does an adapter, whose ``base_layer`` is taken. Twice is once.
 
     Args:
-        model: any module with a GPT-2 inside.
+        model: the backbone or any module around it; its heads are taken too.
+        backbone: layers of other models beside this one stay.
     """
-    for layer in _linears(model):
-        if _is_plain(layer):
+    for layer in modules_around(model, backbone):
+        if type(layer) in KINDS and runs_stock_forward(layer):
             put_on(layer, FastForward)
 
 
@@ -57,30 +57,6 @@ def restore_linears(model: nn.Module) -> None:
         model: the module that was given to ``fuse_linears``, or one around it.
     """
     take_off(model, FastForward)
-
-
-def restore_head(generator: nn.Module) -> None:
-    """The same for the ``lm_head`` of a model alone."""
-    head = generator._modules.get("lm_head")
-    if head is not None:
-        restore_linears(head)
-
-
-def _linears(model: nn.Module) -> Iterator[nn.Module]:
-    """The linear layers that may be taken."""
-    for block in model.modules():
-        if isinstance(block, GPT2Block):
-            yield from (layer for layer in block.modules() if isinstance(layer, Conv1D))
-    for generator in generators_inside(model):
-        head: nn.Module | None = generator._modules.get("lm_head")
-        if head is not None:
-            yield head._modules.get("base_layer") or head
-
-
-def _is_plain(layer: nn.Module) -> bool:
-    kind = type(layer)
-    known = kind in (Conv1D, nn.Linear) and kind.forward.__module__ == kind.__module__
-    return known and runs_own_forward(layer)
 
 
 def takes(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:

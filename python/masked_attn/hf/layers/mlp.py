@@ -1,7 +1,6 @@
-"""The MLP of a block with its activation inside our ``linear``, so that bits follow the row alone.
+"""MLPs and heads with their activation inside our ``linear``, so that bits follow the row alone.
 
-The surprise: torch's ``gelu`` and ``silu`` use another formula for the last elements of a tensor or
-of a thread's share, so with an activation of its own a row has other bits in another batch.
+The surprise: it looks at each call whether all parts are plain, for others may change them later.
 """
 
 from __future__ import annotations
@@ -10,63 +9,44 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_modules
-from transformers.activations import (
-    GELUActivation,
-    GELUTanh,
-    NewGELUActivation,
-    SiLUActivation,
-)
-from transformers.models.gpt2.modeling_gpt2 import GPT2MLP
-from transformers.pytorch_utils import Conv1D
 
-from ...functional import linear
 from ...functional.linear import Activation
-from ..instance.forward_slot import ForwardOverride, put_on, runs_own_forward, take_off
-from .activation import FusedGELU
-from .linear import FastForward, takes
+from ..instance.forward_slot import ForwardOverride, put_on, runs_stock_forward, take_off
+from .activation import inside_of_linear
+from .linear import KINDS, FastForward, takes
+from .recipes import Recipe, recipe_of
+from .scope import modules_around
 
 __all__ = ["FastMLP", "fuse_mlps", "restore_mlps"]
 
-# Which of ``linear``'s activations is that of a module; any other runs by itself.
-ACTIVATIONS: dict[type[nn.Module], Activation] = {
-    NewGELUActivation: "gelu_tanh",
-    GELUTanh: "gelu_tanh",
-    GELUActivation: "gelu",
-    nn.ReLU: "relu",
-    nn.SiLU: "silu",
-    SiLUActivation: "silu",
-}
-PARTS = {"c_fc", "act", "c_proj", "dropout"}
 
-
-class FastMLP(ForwardOverride[GPT2MLP]):
-    """``forward`` of a ``GPT2MLP``: its first layer and its activation by one ``linear``."""
+class FastMLP(ForwardOverride[Any]):
+    """``forward`` of a class with a recipe: first layer and activation by one ``linear``."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
         mlp = self.model
-        name = _activation(mlp)
-        if name is not None and len(args) == 1 and not kwargs:
-            (x,), first = args, mlp.c_fc
-            if takes(x, first.weight, first.bias):
-                wide = linear(x, first.weight, first.bias, transposed=True, activation=name)
-                out: Tensor = mlp.dropout(mlp.c_proj(wide))
-                return out
-        out = self.beneath("forward")(*args, **kwargs)
+        recipe = recipe_of(type(mlp))
+        if recipe is not None and len(args) == 1 and not kwargs:
+            name, first = _activation(mlp, recipe), mlp._modules.get(recipe.first)
+            if name is not None and takes(args[0], first.weight, first.bias):
+                return recipe.run(mlp, args[0], name)
+        out: Tensor = self.beneath("forward")(*args, **kwargs)
         return out
 
 
-def fuse_mlps(model: nn.Module) -> None:
-    """Give the MLP of every GPT-2 block our forward, where it is stock's. Twice is once.
+def fuse_mlps(model: nn.Module, backbone: nn.Module) -> None:
+    """Give every MLP and head that has a recipe our forward, where its own is stock's.
 
     It looks at each call whether first layer and activation are plain, with ``fuse_linears`` on
-    them, and else runs what is beneath.
+    them, and else runs what is beneath. Twice is once.
 
     Args:
-        model: any module with a GPT-2 inside.
+        model: the backbone or any module around it.
+        backbone: modules of other models beside this one stay.
     """
-    for mlp in model.modules():
-        if type(mlp) is GPT2MLP and _is_own(mlp):
-            put_on(mlp, FastMLP)
+    for module in modules_around(model, backbone):
+        if recipe_of(type(module)) is not None and runs_stock_forward(module):
+            put_on(module, FastMLP)
 
 
 def restore_mlps(model: nn.Module) -> None:
@@ -74,27 +54,23 @@ def restore_mlps(model: nn.Module) -> None:
     take_off(model, FastMLP)
 
 
-def _activation(mlp: GPT2MLP) -> Activation | None:
+def _activation(mlp: nn.Module, recipe: Recipe) -> Activation | None:
     """What ``linear`` calls the activation; None where somebody may see what goes into it."""
     held = mlp._modules
-    if held.keys() != PARTS or torch_modules._has_any_global_hook():
+    if held.keys() != recipe.parts or torch_modules._has_any_global_hook():
         return None
-    first, act = held["c_fc"], held["act"]
-    assert first is not None and act is not None
-    name = ACTIVATIONS.get(type(act))
-    if name is None or type(first) is not Conv1D or _has_hooks(first) or _has_hooks(act):
+    # Slices of a sequence, to save memory: our one pass would need it all at once.
+    if getattr(mlp, "chunk_size_feed_forward", 0):
         return None
+    first: Any = held[recipe.first]
     # With a hook of accelerate, `forward` is the hook.
-    ours = isinstance(first.__dict__.get("forward"), FastForward)
-    beneath = act.__dict__.get("forward")
-    plain = _is_own(act) and (beneath is None or isinstance(beneath, FusedGELU))
-    return name if ours and plain else None
-
-
-def _is_own(module: nn.Module) -> bool:
-    """Whether ``forward`` is the one that its class came with, or ours on top of it."""
-    kind = type(module)
-    return kind.forward.__module__ == kind.__module__ and runs_own_forward(module)
+    ours = type(first) in KINDS and isinstance(first.__dict__.get("forward"), FastForward)
+    if not ours or _has_hooks(first):
+        return None
+    if recipe.act is None:
+        return recipe.function
+    act = held[recipe.act]
+    return None if act is None or _has_hooks(act) else inside_of_linear(act)
 
 
 def _has_hooks(module: nn.Module) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +11,9 @@ from transformers.cache_utils import StaticLayer
 
 from ..caches.static import self_attention_cache
 from ..call.cache_argument import cache_of
-from ..call.plan import AttentionPlan
+from ..call.forward_call import ForwardCall
+from ..call.plan import Plan
+from .trace import Trace
 
 __all__ = ["LastRun"]
 
@@ -27,11 +28,9 @@ class LastRun:
         queries: tokens of each row.
         keys: keys that a layer saw; None where only a device knows.
         device: type of the input's device.
-        paths: number of the layer to the path that it took.
-        cross_paths: the same for cross attention.
-        reasons: why a layer ran stock code although there was a plan.
-        padding_free: the blocks ran without the pads that nobody reads.
-        pads: why they did not, see ``AttentionPlan``.
+        trace: what its layers ran.
+        padding_free: the layers ran without the pads that nobody reads.
+        pads: why they did not, see ``Plan``.
         countable: the tiles can be counted: by key mask and causality alone, on the CPU.
         key_mask: bool ``[batch, keys]`` of a countable forward.
         causal: of a countable forward.
@@ -43,9 +42,7 @@ class LastRun:
     queries: int | None = None
     keys: int | None = None
     device: str | None = None
-    paths: dict[int, str] = field(default_factory=dict)
-    cross_paths: dict[int, str] = field(default_factory=dict)
-    reasons: dict[int, str] = field(default_factory=dict)
+    trace: Trace = field(default_factory=Trace)
     padding_free: bool = False
     pads: str | None = None
     countable: bool = False
@@ -54,41 +51,36 @@ class LastRun:
     cache: dict[str, Any] | None = None
 
     @classmethod
-    def left_to_stock(cls, arguments: dict[str, Any], why: str, pads: str | None) -> LastRun:
+    def left_to_stock(cls, call: ForwardCall, why: str, pads: str | None) -> LastRun:
         """A forward without a plan."""
         last = cls(why=why, pads=pads)
-        last._measure(arguments)
+        last._measure(call)
         return last
 
     @classmethod
-    def planned(cls, arguments: dict[str, Any], plan: AttentionPlan) -> LastRun:
+    def planned(cls, call: ForwardCall, plan: Plan) -> LastRun:
         """A forward with a plan, before it runs: the layers fill in their paths."""
         seen = plan.seen
         last = cls(
             keys=None if plan.static else seen.keys,
-            paths=plan.paths,
-            cross_paths=plan.cross_paths,
-            reasons=plan.reasons,
+            trace=plan.trace,
             causal=seen.causal,
             padding_free=plan.packing is not None,
             pads=plan.pads,
         )
-        last._measure(arguments)
+        last._measure(call)
         plain = seen.attn_mask is None and not (plan.textbook or plan.static)
         # In a compiled graph a mask that is kept would be one more result.
         last.countable = plain and last.device == "cpu" and not torch.compiler.is_compiling()
         if last.countable and seen.key_mask is not None:
-            is_callers = arguments["attention_mask"].dtype == torch.bool
+            is_callers = call.mask.dtype == torch.bool
             last.key_mask = seen.key_mask.clone() if is_callers else seen.key_mask
         return last
 
-    def _measure(self, arguments: dict[str, Any]) -> None:
-        ids, embeds = arguments.get("input_ids"), arguments.get("inputs_embeds")
-        inputs: Tensor | None = embeds if ids is None else ids
-        if inputs is not None:
-            tokens = inputs.shape if ids is not None else inputs.shape[:-1]
-            self.batch, self.queries = math.prod(tokens[:-1]), math.prod(tokens[-1:])
-            self.device = inputs.device.type
+    def _measure(self, call: ForwardCall) -> None:
+        if call.inputs is not None:
+            self.batch, self.queries = call.batch, call.queries
+            self.device = call.inputs.device.type
 
     def look_at(self, cache: Any, out: Any) -> None:
         """After the forward: what its cache has become. Layers are alike, so one is enough."""

@@ -7,17 +7,15 @@ from itertools import groupby
 from typing import Any
 
 import torch
-from transformers.models.gpt2.modeling_gpt2 import GPT2Model
 
 from ... import _library
-from ..call.forward import patch_of
-from ..call.plan import STOCK
-from ..families.finding import gpt2_inside
+from ..call.forward import PatchedForward, patch_of
+from ..families.family import module_at
+from ..families.finding import backbone_inside
 from .last_run import LastRun
+from .trace import OPERATORS, STOCK
 
 __all__ = ["Report", "report"]
-
-OPERATORS = ("packed_attention", "cached_attention", "masked_attention")
 
 
 class Report(dict[str, Any]):
@@ -40,12 +38,12 @@ def report(model: torch.nn.Module) -> Report:
         - ``batch``, ``queries``, ``keys``: sizes of the last forward;
         - ``padding_free``: whether the blocks ran without the pads that nobody reads; ``pads``: why
           they did not, where the caller could change that;
-        - ``layers``: for each layer ``path`` (``"fused"``; ``"one-query"``, the same for a step of
-          one token; ``"textbook"``; ``"stock"``), ``operator`` (that of ``fused`` paths), ``why``
+        - ``layers``: for each layer ``path`` (the operator ``"packed_attention"``,
+          ``"cached_attention"`` or ``"masked_attention"``; ``"textbook"``; ``"stock"``), ``why``
           (for ``stock``), and ``cross``, the same for cross attention;
         - ``tiles``: how many tiles of scores one layer ``visited`` and ``skipped`` on the CPU, all
           rows and heads together, and the ``queries`` and ``keys`` of a tile. None where they are
-          not known: stock attention, 4-D masks, static caches, other devices;
+          not known: stock attention, 4-D masks, windows, static caches, other devices;
         - ``cache``: ``type``, filled ``length``, ``capacity`` in slots, ``bytes`` of all layers;
         - ``prompt``: after a forward of one token, a step, the same facts of the last one of
           several tokens.
@@ -53,8 +51,8 @@ def report(model: torch.nn.Module) -> Report:
         What is not known is None.
 
     Raises:
-        TypeError: not a GPT-2.
-        ValueError: several GPT-2 models inside.
+        TypeError: no model of a known family.
+        ValueError: several of them inside.
 
     Example:
         >>> from transformers import GPT2Config, GPT2LMHeadModel
@@ -66,31 +64,30 @@ def report(model: torch.nn.Module) -> Report:
         >>> print(report(model))
         patch     fused
         prompt    batch 2, 3 queries, 3 keys, padding-free
-        layer 0-1 fused: packed_attention
+        layer 0-1 packed_attention
         tiles     each layer visited 4 of 4 (48 queries x 64 keys)
         step      batch 2, 1 query, 5 keys
-        layer 0-1 one-query: cached_attention
+        layer 0-1 cached_attention
         tiles     each layer visited 4 of 4 (48 queries x 64 keys)
         cache     KVCache, 5 of 5 slots, 0.0 MB
     """
-    transformer = gpt2_inside(model)
-    forward = patch_of(transformer)
+    forward = patch_of(*backbone_inside(model))
     if forward is None:
         return Report(patched=False)
     facts = Report(patched=True, fused=forward.levels.fused)
     last, prompt = forward.last, forward.prompt
     if last is not None:
-        before = None if prompt is None or prompt is last else _facts(prompt, transformer)
-        facts.update(_facts(last, transformer), prompt=before)
+        before = None if prompt is None or prompt is last else _facts(prompt, forward)
+        facts.update(_facts(last, forward), prompt=before)
     return facts
 
 
-def _facts(last: LastRun, transformer: GPT2Model) -> dict[str, Any]:
+def _facts(last: LastRun, forward: PatchedForward) -> dict[str, Any]:
+    family, config = forward.family, forward.model.config
+    layers = enumerate(family.layers_of(forward.model))
     # A layer keeps its number when others are removed.
-    numbers = [
-        getattr(getattr(block, "attn", None), "layer_idx", place)
-        for place, block in enumerate(transformer.h)
-    ]
+    modules = [(place, module_at(layer, family.attention)) for place, layer in layers]
+    numbers = [getattr(module.config, "number", place) for place, module in modules]
     return {
         "batch": last.batch,
         "queries": last.queries,
@@ -98,29 +95,27 @@ def _facts(last: LastRun, transformer: GPT2Model) -> dict[str, Any]:
         "padding_free": last.padding_free,
         "pads": last.pads,
         "layers": [_layer(last, number) for number in numbers],
-        "tiles": _tiles(last, transformer.config.n_head),
+        "tiles": _tiles(last, config.num_attention_heads),
         "cache": last.cache,
     }
 
 
 def _layer(last: LastRun, number: int) -> dict[str, Any]:
     if last.why is not None:
-        return {"path": STOCK, "operator": None, "why": last.why, "cross": None}
-    why = last.reasons.get(number)
-    facts = _path(last.paths.get(number), last.queries, why)
-    cross = last.cross_paths.get(number)
-    return {**facts, "cross": None if cross is None else _path(cross, last.queries, why)}
+        return {"path": STOCK, "why": last.why, "cross": None}
+    why = last.trace.reasons.get(number)
+    cross = last.trace.cross_paths.get(number)
+    facts = _path(last.trace.paths.get(number), why)
+    return {**facts, "cross": None if cross is None else _path(cross, why)}
 
 
-def _path(name: str | None, queries: int | None, why: str | None) -> dict[str, Any]:
-    if name not in OPERATORS:
-        return {"path": name, "operator": None, "why": why}
-    return {"path": "one-query" if queries == 1 else "fused", "operator": name, "why": None}
+def _path(name: str | None, why: str | None) -> dict[str, Any]:
+    return {"path": name, "why": why if name == STOCK else None}
 
 
 def _tiles(last: LastRun, heads: int) -> dict[str, int] | None:
-    ran = set(last.paths.values()) & set(OPERATORS)
-    if not last.countable or not ran:
+    ran = set(last.trace.paths.values()) & set(OPERATORS)
+    if not last.countable or not ran or last.trace.windows:
         return None
     assert last.batch is not None and last.queries is not None and last.keys is not None
     rows = [b"\1" * last.keys] * last.batch
@@ -131,7 +126,7 @@ def _tiles(last: LastRun, heads: int) -> dict[str, int] | None:
     total = visited + sum(plan["tiles_skipped"] for plan in plans)
     if "packed_attention" in ran:  # each row alone, without its pads
         lengths = [row.count(1) for row in rows]
-        packed = [_tiles_of(b"\1" * length, length, True) for length in lengths if length]
+        packed = [_tiles_of(b"\1" * n, n, last.causal) for n in lengths if n]
         visited = sum(plan["tiles_visited"] for plan in packed)
     kernels = _library.load()
     return {
@@ -204,7 +199,7 @@ def _layer_lines(layers: list[dict[str, Any]]) -> list[tuple[str, str]]:
 
 
 def _layer_text(layer: Mapping[str, Any]) -> str:
-    text = ": ".join(part for part in (layer["path"], layer["operator"], layer["why"]) if part)
+    text = ": ".join(part for part in (layer["path"], layer["why"]) if part)
     cross = layer["cross"]
     if cross is None:
         return text
