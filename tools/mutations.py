@@ -28,6 +28,11 @@ PADDING_FREE_TESTS = (
 )
 
 WHOLE_GENERATE_TESTS = (f"{MODELS}/test_whole_generate.py",)
+LAYER_TESTS = (
+    f"{MODELS}/test_layers_by_class.py",
+    f"{MODELS}/test_exact_activations.py",
+    f"{MODELS}/test_pooling.py",
+)
 POSITION_TESTS = (f"{MODELS}/test_positions.py",)
 
 # The mask function's registration and the check that it is there.
@@ -303,9 +308,37 @@ INTEGRATION = (
     Mutation(
         "activation_of_an_mlp_by_torch",
         f"{PACKAGE}/hf/layers/mlp.py",
-        "return name if ours and plain else None",
+        "return None if act is None or _has_hooks(act) else inside_of_linear(act)",
         "return None",
-        WHOLE_GENERATE_TESTS,
+        LAYER_TESTS,
+    ),
+    Mutation(
+        "activation_outside_of_linear_by_torch",
+        f"{PACKAGE}/hf/layers/activation.py",
+        "return formula(x.float()).to(x.dtype) if x.dtype in HALVES else formula(x)",
+        'return self.beneath("forward")(x)',
+        LAYER_TESTS,
+    ),
+    Mutation(
+        "layers_of_a_model_beside_are_taken",
+        f"{PACKAGE}/hf/layers/scope.py",
+        "if backbone not in parts:",
+        "if not parts:",
+        LAYER_TESTS,
+    ),
+    Mutation(
+        "halves_of_a_fused_gate_swapped",
+        f"{PACKAGE}/hf/layers/recipes.py",
+        "gate, up = first.weight.chunk(2)",
+        "up, gate = first.weight.chunk(2)",
+        LAYER_TESTS,
+    ),
+    Mutation(
+        "mean_of_a_sentence_counts_pads",
+        f"{PACKAGE}/hf/layers/pooling.py",
+        "hidden[:, None], key_mask=mask)",
+        "hidden[:, None])",
+        LAYER_TESTS,
     ),
     Mutation(
         "rows_of_a_static_cache_begin_at_the_first_slot",

@@ -88,14 +88,14 @@ def test_special_values(name):
 @DTYPES
 def test_an_element_has_the_same_bits_at_every_place(name, dtype):
     act = exact(name)
-    x = torch.randn(200, 33, generator=torch.Generator().manual_seed(4)).mul_(3).to(dtype)
+    x = torch.randn(40, 33, generator=torch.Generator().manual_seed(4)).mul_(3).to(dtype)
     alone = torch.stack([act(element) for element in x.flatten()]).view_as(x)
     threads = torch.get_num_threads()
     try:
         for count in (1, 2, 3):
             torch.set_num_threads(count)
             assert_same_bits(act(x), alone)
-            assert_same_bits(act(x.repeat(30, 1)), alone.repeat(30, 1))
+            assert_same_bits(act(x.repeat(100, 1)), alone.repeat(100, 1))
             assert_same_bits(act(x.T), alone.T)
             for first, last in ((0, 7), (3, 64), (17, 33)):
                 assert_same_bits(act(x[:, first:last]), alone[:, first:last])
@@ -120,12 +120,10 @@ def test_the_control_of_torch():
 def test_gradients_and_other_devices_run_stock_code(name):
     act, stock = exact(name), ACTIVATIONS[name]
     x = torch.randn(9, generator=torch.Generator().manual_seed(1), requires_grad=True)
-    for found, expected in ((act(x), stock(x)), (act(x.detach()), act(x.detach().clone()))):
-        assert_same_bits(found.detach(), expected.detach())
+    assert_same_bits(act(x).detach(), stock(x).detach())
     gradients = [torch.autograd.grad(module(x).sum(), x)[0] for module in (act, stock)]
     assert_same_bits(*gradients)
     assert act(torch.randn(3, device="meta")).shape == (3,)
-    assert torch.equal(x, x.clone())
 
 
 def test_what_is_given_is_not_written():

@@ -13,6 +13,7 @@ import torch
 
 pytest.importorskip("transformers")
 
+from hf.layer_classes import CLASSES, instance
 from hf.models import CACHE, generate, gpt2, prompts
 from support.private_interfaces import guard
 from transformers import (
@@ -42,6 +43,8 @@ from transformers.masking_utils import (
 from transformers.models.gpt2.modeling_gpt2 import GPT2MLP, GPT2Attention, GPT2Block, GPT2Model
 from transformers.pytorch_utils import Conv1D
 from transformers.utils.output_capturing import _active_collector
+
+from masked_attn.hf.layers.recipes import recipe_of
 
 pytestmark = pytest.mark.integration
 
@@ -232,6 +235,18 @@ def test_the_mlp_of_a_block():
     torch.testing.assert_close(GELUTanh()(x.double()), approximate)
     torch.testing.assert_close(GELUActivation()(x), torch.nn.functional.gelu(x))
     torch.testing.assert_close(SiLUActivation()(x), torch.nn.functional.silu(x))
+
+
+@guard
+@pytest.mark.parametrize(("family", "name"), CLASSES, ids=[name for _, name in CLASSES])
+def test_the_parts_of_a_class_with_a_recipe(family, name):
+    module = instance(family, name)
+    recipe = recipe_of(type(module))
+    assert set(module._modules) == recipe.parts
+    assert type(module.get_submodule(recipe.first)) is torch.nn.Linear
+    first, *others = inspect.signature(type(module).forward.__get__(module)).parameters.values()
+    assert first.kind is first.POSITIONAL_OR_KEYWORD
+    assert all(other.kind is other.VAR_KEYWORD for other in others)
 
 
 @guard

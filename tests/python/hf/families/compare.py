@@ -26,6 +26,12 @@ def assert_path(model: Any, path: str) -> None:
     assert set(paths(model).values()) == {path}, report(model)
 
 
+def assert_padding_free(model: Any) -> None:
+    """The layers ran without pads; attention itself may see those that somebody reads."""
+    assert_ours(model)
+    assert report(model)["padding_free"], report(model)
+
+
 def assert_stock_says_why(model: Any) -> None:
     """Every layer of the last forward ran stock code, and the report has a reason for each."""
     assert set(paths(model).values()) == {"stock"}, paths(model)

@@ -104,8 +104,14 @@ class Family:
         return self.settings["pad_token_id"] + 1 if "oberta" in self.config_class.lower() else 0
 
     def positions(self, mask: Tensor) -> Tensor:
-        """Position ids ``[batch, slots]`` that count real tokens only; pads have the first one."""
-        return self.first_position() + (mask.long().cumsum(-1) - 1).clamp(min=0)
+        """Position ids ``[batch, slots]`` that count real tokens only.
+
+        Pads have that of the first token; RoBERTa's have one of their own, as in stock code.
+        """
+        count = mask.long().cumsum(-1)
+        if self.first_position():
+            return self.first_position() - 1 + count * mask
+        return (count - 1).clamp(min=0)
 
 
 def _decoder(name: str, prefix: str, windows: bool = False, **settings: Any) -> Family:

@@ -11,7 +11,13 @@ pytest.importorskip("transformers")
 
 from hf.checks import assert_close
 from hf.families.batches import SIDES, batch, each_alone
-from hf.families.compare import assert_ours, assert_path, assert_real_close, assert_rows_close
+from hf.families.compare import (
+    assert_ours,
+    assert_padding_free,
+    assert_path,
+    assert_real_close,
+    assert_rows_close,
+)
 from hf.families.models import ENCODERS, WINDOW, each, quietly, some
 
 from masked_attn.hf import patch, paths
@@ -52,14 +58,22 @@ def test_right_padded_rows_equal_stock_as_it_comes(family):
 
 @EACH
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_a_padded_batch_is_packed_and_pads_are_zeros(family, side):
+def test_a_padded_batch_runs_without_its_pads_which_are_zeros(family, side):
     rows = batch(family, side)
     model = patch(family.build())
     found = hidden(model, **rows.inputs())
-    assert_path(model, "packed_attention")
+    assert_padding_free(model)
     pads = ~rows.real
     pads[:, 0] = False  # poolers read the first slot
     assert not found[pads].any()
+
+
+@EACH
+def test_a_batch_of_a_tokenizer_is_packed(family):
+    """Padded on the right: no row begins with a pad, which a pooler would read."""
+    model = patch(family.build())
+    hidden(model, **batch(family, "right").inputs())
+    assert_path(model, "packed_attention")
 
 
 @EACH
@@ -201,8 +215,10 @@ def test_69_attention_weights_equal_eager(family, side):
 @some("modernbert")
 @pytest.mark.parametrize("window", [1, 2, WINDOW, 11, 12, 64])
 @EACH_SIDE
-def test_windows_shorter_and_longer_than_the_text(family, window, side):
-    rows = batch(family, side)
+@pytest.mark.parametrize("lengths", [(5, 12, 1, 9), (5, 12, 3, 9), (7,)], ids=str)
+def test_windows_shorter_and_longer_than_the_text(family, window, side, lengths):
+    """A window counts slots, also where every row of the batch begins with a token."""
+    rows = batch(family, side, lengths)
     expected = hidden(family.build(local_attention=2 * window), **rows.asked())
     model = patch(family.build(local_attention=2 * window))
     assert_real_close(hidden(model, **rows.inputs()), expected, rows.real)

@@ -30,8 +30,13 @@ def build(family, **config):
     return family.build(HEADS[family.kind], **config)
 
 
+def rows_for(family):
+    """Padded where nobody reads a pad."""
+    return batch(family, "left" if family.kind == "decoder" else "right", (5, 9, 3))
+
+
 def run(model, family):
-    return quietly(model, **batch(family, lengths=(5, 9, 3)).inputs()).logits
+    return quietly(model, **rows_for(family).inputs()).logits
 
 
 def everything(model):
@@ -213,6 +218,6 @@ def test_weights_changed_in_place_are_used(family):
         with torch.no_grad():
             for parameter in one.parameters():
                 parameter.mul_(0.5)
-    rows = batch(family, lengths=(5, 9, 3))
+    rows = rows_for(family)
     expected = quietly(other, **rows.asked()).logits
     assert_close(run(model, family)[rows.real], expected[rows.real])
