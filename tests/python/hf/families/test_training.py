@@ -29,7 +29,7 @@ def build(family, **config):
 
 
 def labels_of(rows):
-    """No token that would be foretold by a pad: one that sees nothing means nothing in stock code."""
+    """No token that would be foretold by a pad: what it saw may be nothing."""
     before = torch.nn.functional.pad(rows.real, (1, 0))[:, :-1]
     return rows.ids.masked_fill(~(rows.real & before), -100)
 
