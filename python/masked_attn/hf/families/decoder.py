@@ -38,4 +38,5 @@ DECODERS = (
     _decoder("Qwen3", "qwen3", "Qwen3"),
     _decoder("Mistral", "mistral", "Mistral"),
     _decoder("Gemma 3", "gemma3", "Gemma3", backbone="Gemma3TextModel"),
+    _decoder("Granite", "granite", "Granite"),
 )
