@@ -25,7 +25,7 @@ __all__ = [
     "random_model",
 ]
 
-EMBEDDED_MODEL = Path(__file__).resolve().parent.parent / "demo_model"
+EMBEDDED_MODEL = Path(__file__).resolve().parents[2] / "demo_model"
 VOCABULARY = ("tokenizer.json", "vocab.json")
 INSTALL_HINT = "run: pip install 'masked_attn[hf]'"
 

@@ -117,6 +117,8 @@ def _packed(
     if (
         packing.filled
         or packing.has_pads
+        # A window counts slots: holes must be there.
+        or (layer.window is not None and packing.runs is None)
         or plan.static
         or wants_grad(query, key, value)
         or layer.dropout > 0.0

@@ -135,6 +135,9 @@ def runs_layers_again(model: Any) -> bool:
 
 
 def _refuse_what_only_stock_knows(family: ModelFamily, model: Any, call: ForwardCall) -> None:
+    refused = family.refused(model.config)  # what is said of a config may change after the patch
+    if refused is not None:
+        raise LeftToStock(refused)
     implementation = model.config._attn_implementation
     if not _is_known(implementation):
         raise LeftToStock(f"attention implementation {implementation}")
