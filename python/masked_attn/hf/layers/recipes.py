@@ -5,8 +5,7 @@ The surprise: classes stand here by name, so that no model is imported that nobo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
@@ -29,6 +28,7 @@ class Recipe:
         rest: what follows, in order.
         function: the name that ``linear`` has for that function.
         up: the layer whose result the activation is multiplied by, if there is one.
+        parts: the names of all modules that an instance holds.
     """
 
     first: str
@@ -36,12 +36,12 @@ class Recipe:
     rest: tuple[str, ...] = ()
     function: Activation | None = None
     up: str | None = None
+    # An attribute and no property: every forward reads it, and torch.compile traces no lock.
+    parts: frozenset[str] = field(init=False)
 
-    @cached_property
-    def parts(self) -> frozenset[str]:
-        """The names of all modules that an instance holds."""
+    def __post_init__(self) -> None:
         names = (self.first, self.act, self.up, *self.rest)
-        return frozenset(name for name in names if name is not None)
+        object.__setattr__(self, "parts", frozenset(name for name in names if name is not None))
 
     def run(self, module: nn.Module, x: Tensor, name: Activation) -> Tensor:
         """``forward`` of ``module``, its activation (``name``) inside ``linear``."""

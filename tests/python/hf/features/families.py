@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from hf.families.models import FAMILIES
 from hf.models import gpt2
 
 
@@ -17,9 +18,25 @@ def small_gpt2(*, head_dim: int = 16, **more: Any) -> Any:
     return gpt2(embed=2 * head_dim, **more)
 
 
+def small(name: str, head: str = "ForCausalLM") -> Callable[..., Any]:
+    """Make the model that the tests of families have under this name."""
+
+    def build(**more: Any) -> Any:
+        return FAMILIES[name].build(head, **{"implementation": "sdpa", **more})
+
+    return build
+
+
 # Make a small model with a head of language. Keywords: ``implementation``, ``head_dim``, and others
 # of its config.
-SMALL: dict[str, Callable[..., Any]] = {"GPT-2": small_gpt2}
+SMALL: dict[str, Callable[..., Any]] = {
+    "GPT-2": small_gpt2,
+    "Llama": small("llama"),
+    "Qwen2": small("qwen2"),
+    "Qwen3": small("qwen3"),
+    "Mistral": small("mistral"),
+    "Gemma 3": small("gemma3"),
+}
 
 
 @dataclass(frozen=True)
@@ -38,6 +55,6 @@ class Families:
 
 
 GPT2 = Families("GPT-2", ("GPT-2",))
-DECODERS = Families("decoders", ("GPT-2",))
+DECODERS = Families("decoders", ("GPT-2", "Llama", "Qwen2", "Qwen3", "Mistral", "Gemma 3"))
 # What the page explains.
 GROUPS = (DECODERS,)
