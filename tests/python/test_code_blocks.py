@@ -32,8 +32,9 @@ LANGUAGES = ("python", "sh", "json", "cpp", "cmake", "text")
 # Nothing looks at these. Another one needs its place here, so that none is left out by accident.
 LEFT_OUT = {
     "csrc/README.md": 1,
+    "docs/adding_a_model.md": 4,  # looked for in the sources, below
     "docs/cpu_kernels.md": 5,
-    "docs/gpt2.md": 1,
+    "docs/models.md": 1,
     "docs/numerics.md": 1,
 }
 
@@ -88,11 +89,23 @@ def test_what_is_left_out_is_left_out_on_purpose() -> None:
     assert Counter(block.document for block in of("text")) == LEFT_OUT
 
 
+def test_the_rows_of_a_new_family_stand_in_the_sources() -> None:
+    """Each ``text`` of the page is a line of the file that was named last above it."""
+    page = ROOT / "docs" / "adding_a_model.md"
+    lines = page.read_text().splitlines()
+    for block in of("text"):
+        if block.document == "docs/adding_a_model.md":
+            above = "\n".join(lines[: block.line])
+            (*_, name) = re.findall(r"`((?:python|tests)/[\w/]+\.py)`", above)
+            found = [line.strip() for line in (ROOT / name).read_text().splitlines()]
+            assert block.text.strip() in found, f"{block.place}: not in {name}"
+
+
 # --- python ------------------------------------------------------------------------------------
 
 
-def given_in_gpt2() -> dict[str, Any]:
-    """The names that ``docs/gpt2.md`` speaks of without making them."""
+def given_in_models() -> dict[str, Any]:
+    """The names that the pages about models speak of without making them."""
     from transformers import AutoTokenizer, GPT2LMHeadModel, StaticCache
 
     tokenizer = AutoTokenizer.from_pretrained(DEMO_MODEL)
@@ -120,7 +133,7 @@ class GraphOnTheCpu:
     def replay(self) -> None: ...
 
 
-GIVEN = {"docs/gpt2.md": given_in_gpt2}
+GIVEN = dict.fromkeys(("docs/models.md", "docs/attention_interface.md"), given_in_models)
 
 
 @pytest.mark.parametrize("document", documents_with("python"))
