@@ -116,7 +116,8 @@ HF_RULES = (
         "attention/*",
         (
             *("attention", "caches.kv_cache", "caches.static", "instance.attention_config"),
-            *("call.plan", "call.packing", "call.visibility", "trace.trace", "versions"),
+            *("call.plan", "call.packing", "call.sequences", "call.visibility"),
+            *("trace.trace", "versions"),
         ),
     ),
     # The choice of one forward. Only its first file knows of attention, and what ran last.
