@@ -40,28 +40,30 @@ class WindowMask(Tensor):
         cls: type[WindowMask], key_mask: Tensor, queries: int, window: int, causal: bool
     ) -> WindowMask:
         batch, keys = key_mask.shape
-        mask: WindowMask = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+        mask: WindowMask = torch.Tensor._make_wrapper_subclass(
             cls, (batch, 1, queries, keys), dtype=torch.bool, device=key_mask.device
         )
         mask.key_mask, mask.window, mask.causal, mask.written = key_mask, window, causal, None
         return mask
 
     def dense(self) -> Tensor:
-        """The same as an ordinary tensor: the same one each time."""
-        if self.written is None:
-            masks: dict[str, Any] = {"key_mask": self.key_mask, "device": self.device}
-            # A view of this mask must be one of the same kind as what it shows.
-            with torch.inference_mode(self.is_inference()):
-                seen = visible(*self.shape, causal=self.causal, window=self.window, **masks)
+        """The same as an ordinary tensor: the same one each time, except while it is traced."""
+        if self.written is not None:
+            return self.written
+        masks: dict[str, Any] = {"key_mask": self.key_mask, "device": self.device}
+        # A view of this mask must be one of the same kind as what it shows.
+        with torch.inference_mode(self.is_inference()):
+            seen = visible(*self.shape, causal=self.causal, window=self.window, **masks)
+        if type(self.key_mask) is Tensor:
             self.written = seen
-        return self.written
+        return seen
 
     def __repr__(self) -> str:  # type: ignore[override]
         shape, window, causal = list(self.shape), self.window, self.causal
         return f"WindowMask(shape={shape}, window={window}, causal={causal})"
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override]
         cls,
         func: Any,
         types: Iterable[type],
@@ -74,6 +76,8 @@ class WindowMask(Tensor):
             copy = cls(func(mask.key_mask, **kwargs), mask.shape[2], mask.window, mask.causal)
             copy.written = None if mask.written is None else func(mask.written, **kwargs)
             return copy
+        if mask is not None and func._schema.is_mutable and type(mask.key_mask) is not Tensor:
+            raise RuntimeError("masked_attn: a compiled graph cannot write to a WindowMask")
         to_dense: Callable[[WindowMask], Tensor] = cls.dense
         result = func(*tree_map_only(cls, to_dense, args), **tree_map_only(cls, to_dense, kwargs))
         # What writes to its first argument returns that argument.
