@@ -68,7 +68,7 @@ def test_every_system_has_a_row(bench: Bench) -> None:
 def test_the_head_says_machine_model_and_prompts(bench: Bench, model_folder: Path) -> None:
     machine, model, prompts = bench("--systems", "stock-sdpa").stdout.splitlines()[:3]
     assert f"torch {torch.__version__}" in machine and "1 thread;" in machine
-    assert model == f"GPT-2 {model_folder}, float32"
+    assert model == f"{model_folder}, float32"
     assert prompts.startswith("5 prompts of 3, 5, ..., 11 tokens (36% padding), 4 new; greedy")
 
 

@@ -61,7 +61,7 @@ def test_generate_gives_what_transformers_gives(run_here: Callable[..., Ran], fo
 def test_score_and_compare_run(run_here: Callable[..., Ran], folder: Path, tmp_path: Path) -> None:
     lines = tmp_path / "in.jsonl"
     lines.write_text(
-        '{"text": "It will rain in the morning."}\n{"text": "My dog is very happy."}\n'
+        '{"prompt": "It will rain in the morning."}\n{"prompt": "My dog is very happy."}\n'
     )
     words = ("--input", str(lines), "--output", str(tmp_path / "out.jsonl"))
     scored = run_here("score", *words, "--model", str(folder))
