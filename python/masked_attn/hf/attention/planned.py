@@ -225,7 +225,7 @@ def _in_place(
     static: bool,
 ) -> Tensor | None:
     """Attention that writes the cache itself; None for a cache that it cannot take."""
-    window = None if seen.attn_mask is not None else layer.window
+    window = None if seen.says_all else layer.window
     masks: dict[str, Any] = {
         "key_mask": seen.key_mask,
         "attn_mask": seen.attn_mask,
