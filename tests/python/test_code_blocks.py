@@ -34,7 +34,7 @@ LANGUAGES = ("python", "sh", "json", "cpp", "cmake", "text")
 # Nothing looks at these. Another one needs its place here, so that none is left out by accident.
 LEFT_OUT = {
     "csrc/README.md": 1,
-    "docs/adding_a_model.md": 4,  # looked for in the sources, below
+    "docs/adding_a_model.md": 5,  # looked for in the sources, below
     "docs/cpu_kernels.md": 5,
     "docs/models.md": 1,
     "docs/numerics.md": 1,
