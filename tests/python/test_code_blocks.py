@@ -93,12 +93,11 @@ def test_the_rows_of_a_new_family_stand_in_the_sources() -> None:
     """Each ``text`` of the page is a line of the file that was named last above it."""
     page = ROOT / "docs" / "adding_a_model.md"
     lines = page.read_text().splitlines()
-    for block in of("text"):
-        if block.document == "docs/adding_a_model.md":
-            above = "\n".join(lines[: block.line])
-            (*_, name) = re.findall(r"`((?:python|tests)/[\w/]+\.py)`", above)
-            found = [line.strip() for line in (ROOT / name).read_text().splitlines()]
-            assert block.text.strip() in found, f"{block.place}: not in {name}"
+    for block in (each for each in of("text") if each.document == "docs/adding_a_model.md"):
+        above = "\n".join(lines[: block.line])
+        (*_, name) = re.findall(r"`((?:python|tests)/[\w/]+\.py)`", above)
+        found = [line.strip() for line in (ROOT / name).read_text().splitlines()]
+        assert block.text.strip() in found, f"{block.place}: not in {name}"
 
 
 # --- python ------------------------------------------------------------------------------------
