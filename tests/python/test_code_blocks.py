@@ -34,7 +34,7 @@ LANGUAGES = ("python", "sh", "json", "cpp", "cmake", "text")
 # Nothing looks at these. Another one needs its place here, so that none is left out by accident.
 LEFT_OUT = {
     "csrc/README.md": 1,
-    "docs/adding_a_model.md": 4,  # looked for in the sources, below
+    "docs/adding_a_model.md": 5,  # looked for in the sources, below
     "docs/cpu_kernels.md": 5,
     "docs/models.md": 1,
     "docs/numerics.md": 1,
@@ -93,12 +93,11 @@ def test_the_rows_of_a_new_family_stand_in_the_sources() -> None:
     """Each ``text`` of the page is a line of the file that was named last above it."""
     page = ROOT / "docs" / "adding_a_model.md"
     lines = page.read_text().splitlines()
-    for block in of("text"):
-        if block.document == "docs/adding_a_model.md":
-            above = "\n".join(lines[: block.line])
-            (*_, name) = re.findall(r"`((?:python|tests)/[\w/]+\.py)`", above)
-            found = [line.strip() for line in (ROOT / name).read_text().splitlines()]
-            assert block.text.strip() in found, f"{block.place}: not in {name}"
+    for block in (each for each in of("text") if each.document == "docs/adding_a_model.md"):
+        above = "\n".join(lines[: block.line])
+        (*_, name) = re.findall(r"`((?:python|tests)/[\w/]+\.py)`", above)
+        found = [line.strip() for line in (ROOT / name).read_text().splitlines()]
+        assert block.text.strip() in found, f"{block.place}: not in {name}"
 
 
 # --- python ------------------------------------------------------------------------------------

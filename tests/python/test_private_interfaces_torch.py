@@ -150,6 +150,24 @@ def test_is_compiling_is_known_while_tracing():
 
 
 @guard
+def test_a_tensor_can_be_made_when_it_is_read():
+    seen = []
+
+    class Late(torch.Tensor):
+        @classmethod
+        def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
+            seen.append(func)
+            made = [torch.arange(6).view(2, 3) if type(arg) is cls else arg for arg in args]
+            return func(*made, **(kwargs or {}))
+
+    late = torch.Tensor._make_wrapper_subclass(Late, (2, 3), dtype=torch.int64)
+    assert late.shape == (2, 3) and late.ndim == 2 and late.numel() == 6 and not seen
+    assert (late + 1).tolist() == [[1, 2, 3], [4, 5, 6]]
+    assert late[1].sum() == 12 and late[:, :, None].shape == (2, 3, 1)
+    assert torch.ops.aten.add.Tensor in seen
+
+
+@guard
 def test_is_tracing_is_known_while_tracing():
     seen = []
 

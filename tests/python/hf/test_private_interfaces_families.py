@@ -16,7 +16,7 @@ pytest.importorskip("transformers")
 from hf.families.models import FAMILIES as SMALL
 from hf.models import CACHE, VOCAB, gpt2
 from support.private_interfaces import guard
-from transformers import AttentionInterface, DynamicCache
+from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache
 from transformers import masking_utils as masking
 from transformers.cache_utils import Cache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -217,6 +217,31 @@ def test_masks_of_four_dimensions_are_handed_on(dtype):
         assert masking.create_sliding_window_causal_mask(**causal) is mask
         assert masking.create_bidirectional_mask(**inputs, encoder_hidden_states=STATES) is mask
         assert masking.create_bidirectional_sliding_window_mask(**inputs) is mask
+
+
+@guard
+def test_windows_are_kept_in_closures():
+    asked = []
+    AttentionInterface.register("noting", sdpa_attention_forward)
+    AttentionMaskInterface.register(
+        "noting", lambda mask_function, **_: asked.append(mask_function)
+    )
+    for name in ("mistral", "modernbert"):
+        config = SMALL[name].config(implementation="noting")
+        inputs = {"config": config, "inputs_embeds": STATES, "attention_mask": None}
+        if name == "mistral":
+            causal = {"past_key_values": None, "position_ids": torch.arange(6)[None]}
+            masking.create_sliding_window_causal_mask(**inputs, **causal)
+        else:
+            masking.create_bidirectional_sliding_window_mask(**inputs)
+    for function, base in zip(
+        asked,
+        (masking.causal_mask_function, masking.bidirectional_mask_function),
+        strict=True,
+    ):
+        overlay, plain = inspect.getclosurevars(function).nonlocals["mask_functions"]
+        assert plain is base
+        assert inspect.getclosurevars(overlay).nonlocals["sliding_window"] == 4
 
 
 @guard
