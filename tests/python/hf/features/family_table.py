@@ -30,8 +30,8 @@ TESTS = {
 BEFORE = (
     "In every family attention runs on the operators and linear layers on `linear`, and on a CPU a "
     "row has the same bits in any batch. Stock code runs where a row of the tables below says so "
-    'for all; "besides" are rows in which others run ours. `patch` refuses a model whose config has '
-    "one of these options.\n"
+    'for all; "besides" are rows in which others run ours. `patch` refuses a model whose config '
+    "has one of these options.\n"
 )
 AFTER = (
     "Tests without a folder are in `tests/python/hf/families`. Of all these families are, there, "
@@ -80,5 +80,5 @@ def _only_here(name: str, sections: Mapping[str, Mapping[str, Feature]]) -> Iter
 
 def _refused(family: ModelFamily) -> Iterator[str]:
     for option, value in ASKED:
-        if family.refused(SimpleNamespace(**{option: value})) is not None:  # type: ignore[arg-type]
+        if family.refused(SimpleNamespace(**{option: value})) is not None:
             yield f"`{option}`"
