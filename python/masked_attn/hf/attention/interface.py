@@ -22,6 +22,7 @@ from .masks import make_mask
 from .paths import Layer, attend
 from .planned import attend_as_planned, attend_to_encoder, running_plan
 from .stock import stock_attention
+from .window_mask import WindowMask
 
 try:
     from transformers.utils.output_capturing import _active_collector
@@ -91,7 +92,7 @@ def attention_forward(
         dropout: dropout of the weights (then torch's own attention runs).
         scaling: factor of the scores; ``None`` means ``head_dim ** -0.5``.
         is_causal: overrides that of the module.
-        sliding_window: counts unless a 4-D mask says all.
+        sliding_window: counts unless a 4-D mask, a ``WindowMask`` too, says all.
         masked_attn_plan: of the running forward of a patched model, which then says what is seen.
 
     Returns:
@@ -123,7 +124,7 @@ def attention_forward(
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
     if causal:
         _refuse_restarts(kwargs.get("position_ids"), attention_mask)
-    seen = _visibility(attention_mask, key, causal, sliding_window)
+    seen = _visibility(attention_mask, query, key, causal, sliding_window)
     textbook = bool(kwargs.get("output_attentions")) or _attentions_are_collected()
     layer = Layer(module, scaling, dropout, sliding_window)
     _, out, weights = attend(layer, query, key, value, seen, textbook=textbook)
@@ -138,8 +139,15 @@ def _plan_of_cross_attention(config: AttentionConfig, mask: Tensor | None) -> Pl
     return None if plan is None or plan.encoder is None else plan
 
 
-def _visibility(mask: Tensor | None, key: Tensor, causal: bool, window: int | None) -> Visibility:
+def _visibility(
+    mask: Tensor | None, query: Tensor, key: Tensor, causal: bool, window: int | None
+) -> Visibility:
     batch, keys = key.shape[0], key.shape[2]
+    if isinstance(mask, WindowMask):
+        shape = (batch, 1, query.shape[2], keys)
+        if mask.written is None and mask.shape == shape:
+            return Visibility(keys, mask.key_mask, causal=mask.causal, window=mask.window)
+        mask = mask.dense()
     if mask is None:
         return Visibility(keys=keys, causal=bool(causal), window=window)
     if mask.ndim == 2:
@@ -194,6 +202,8 @@ def _sees_previous(mask: Tensor, queries: int) -> Tensor | None:
 
     None where the mask does not say which key that is: its keys are slots of a cache.
     """
+    if isinstance(mask, WindowMask) and mask.written is None and mask.window > 1:
+        mask = mask.key_mask
     if mask.ndim == 2:
         real = mask[:, -queries:] != 0
         return real[:, 1:] & real[:, :-1]

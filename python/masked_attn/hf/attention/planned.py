@@ -19,7 +19,7 @@ from ..call.plan import Plan
 from ..call.visibility import Visibility, wants_grad
 from ..instance.attention_config import AttentionConfig
 from ..trace.trace import CACHED, PACKED, STOCK
-from .paths import Layer, attend
+from .paths import Layer, attend, attend_in_sequences
 from .stock import stock_attention
 
 __all__ = ["attend_as_planned", "attend_to_encoder", "cross_attention_follows", "running_plan"]
@@ -87,7 +87,9 @@ def attend_as_planned(
             key, value = cache.update(key, value, layer_number(layer, config))
         said = {"dropout": layer.dropout, "scaling": layer.scale, "sliding_window": layer.window}
         return stock_attention(layer.module, config, query, key, value, mask, **said, **kwargs)
-    if plan.packing is not None:
+    if plan.sequences is not None:
+        path, out, weights = _sequential(layer, config, query, key, value, cache, plan)
+    elif plan.packing is not None:
         path, out, weights = _packed(layer, config, query, key, value, cache, plan)
     else:
         path, out, weights = _padded(layer, config, query, key, value, cache, plan)
@@ -139,6 +141,26 @@ def _packed(
         scale=layer.scale,
     )
     return PACKED, out[None], None
+
+
+def _sequential(
+    layer: Layer,
+    config: AttentionConfig,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    cache: Cache | None,
+    plan: Plan,
+) -> tuple[str, Tensor, Tensor | None]:
+    """``_padded`` for ``[1, heads, tokens, head_dim]``, several sequences in the one row."""
+    assert plan.sequences is not None
+    if cache is not None:
+        cache.update(key, value, layer_number(layer, config))
+    result = attend_in_sequences(
+        layer, query, key, value, plan.sequences, causal=plan.seen.causal, textbook=plan.textbook
+    )
+    _tell_why(plan, config.number, result[0], wants_grad(query, key, value))
+    return result
 
 
 def _store_packed(cache: Cache, key: Tensor, value: Tensor, number: int, packing: Packing) -> None:

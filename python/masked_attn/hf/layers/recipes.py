@@ -101,6 +101,7 @@ TABLE: dict[str, dict[str, Recipe]] = {
     "qwen3": {"Qwen3MLP": GATED},
     "mistral": {"MistralMLP": GATED},
     "gemma3": {"Gemma3MLP": GATED},
+    "granite": {"GraniteMLP": GATED},
     "bert": {
         "BertIntermediate": INTERMEDIATE,
         "BertPredictionHeadTransform": Chain("dense", "transform_act_fn", ("LayerNorm",)),
