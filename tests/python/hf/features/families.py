@@ -36,6 +36,7 @@ SMALL: dict[str, Callable[..., Any]] = {
     "Qwen3": small("qwen3", "ForCausalLM"),
     "Mistral": small("mistral", "ForCausalLM"),
     "Gemma 3": small("gemma3", "ForCausalLM"),
+    "Granite": small("granite", "ForCausalLM"),
     "BERT": small("bert", "ForMaskedLM"),
     "RoBERTa": small("roberta", "ForMaskedLM"),
     "XLM-RoBERTa": small("xlm_roberta", "ForMaskedLM"),
@@ -67,7 +68,7 @@ def family(name: str) -> Families:
 GPT2, LLAMA, MISTRAL = family("GPT-2"), family("Llama"), family("Mistral")
 GEMMA3, BERT, MODERNBERT = family("Gemma 3"), family("BERT"), family("ModernBERT")
 # Positions turn queries and keys; MLPs have a gate.
-ROTARY = ("Llama", "Qwen2", "Qwen3", "Mistral", "Gemma 3")
+ROTARY = ("Llama", "Qwen2", "Qwen3", "Mistral", "Gemma 3", "Granite")
 # Their layers say at each call how wide their window is, or that they have none.
 WIDTH_IS_SAID = ("Qwen2", "Qwen3", "Mistral", "Gemma 3")
 DECODERS = Families("decoders", ("GPT-2", *ROTARY))
