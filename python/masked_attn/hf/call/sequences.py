@@ -54,6 +54,8 @@ class Sequences:
         if batch != 1:
             raise ValueError(f"cu_seq_lens_q is for sequences in one row, got {batch} rows")
         keys = given.get("cu_seq_lens_k", starts)
+        if torch.compiler.is_compiling():  # nothing can be read, so what was said is believed
+            return cls(starts, int(given.get("max_length_q", tokens)))
         if keys is not starts and not torch.equal(keys, starts):
             raise ValueError("cu_seq_lens_k must be cu_seq_lens_q: a sequence sees itself")
         lengths = starts.diff()
@@ -88,4 +90,4 @@ class Sequences:
             mask = mask & (distance >= 0)
         if window is not None:
             mask = mask & (distance.abs() < window)
-        return Visibility(keys=tokens, attn_mask=mask[None, None])
+        return Visibility(keys=tokens, attn_mask=mask[None, None], says_all=True)
