@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import inspect
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any, NoReturn
 
 from ..tested import TRANSFORMERS as TESTED
@@ -14,6 +15,7 @@ __all__ = [
     "TESTED",
     "changed",
     "check_version",
+    "encoder_mask_gets_lost",
     "refusal",
     "require_parameters",
 ]
@@ -87,3 +89,11 @@ def _numbers(version: str) -> tuple[int, ...]:
             break
         numbers.append(int(part))
     return tuple([*numbers, 0, 0, 0][:3])
+
+
+@cache
+def encoder_mask_gets_lost() -> bool:
+    """Before transformers 5.16 GPT-2 makes a mask that hides nothing in place of the encoder's."""
+    from transformers.models.gpt2.modeling_gpt2 import GPT2Model
+
+    return "encoder_attention_mask = None" in inspect.getsource(GPT2Model.forward)

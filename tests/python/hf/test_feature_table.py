@@ -26,6 +26,7 @@ from masked_attn.hf import patch
 from masked_attn.hf.attention import planned
 from masked_attn.hf.call import plan
 from masked_attn.hf.families import decoder, encoder
+from masked_attn.hf.families.registry import FAMILIES
 from masked_attn.hf.instance import neighbours
 
 pytestmark = pytest.mark.integration
@@ -60,7 +61,7 @@ def test_a_page_without_its_marks_is_refused():
 def test_the_table_is_closed():
     """No two rows have one name; every family is known, and none is without rows."""
     assert len(FEATURES) == sum(len(rows) for rows in SECTIONS.values()) > 80
-    assert {family for _, family in CASES.values()} == set(SMALL)
+    assert {family for _, family in CASES.values()} == set(SMALL) == {f.name for f in FAMILIES}
     for feature in FEATURES.values():
         assert set(feature.differs) <= set(feature.families.names)
         for each in (feature, *(feature.on(family) for family in feature.families.names)):

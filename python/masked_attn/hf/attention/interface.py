@@ -18,7 +18,7 @@ from ..call.plan import Plan
 from ..call.sequences import KEYWORDS, Sequences
 from ..call.visibility import Visibility, on_host
 from ..instance.attention_config import AttentionConfig
-from ..versions import require_parameters
+from ..versions import encoder_mask_gets_lost, require_parameters
 from .masks import make_mask
 from .paths import Layer, attend, attend_in_sequences
 from .planned import attend_as_planned, attend_to_encoder, running_plan
@@ -102,7 +102,7 @@ def attention_forward(
             return attend_as_planned(
                 layer, config, query, key, value, attention_mask, masked_attn_plan, **kwargs
             )
-        plan = _plan_of_cross_attention(config, attention_mask)
+        plan = _plan_of_cross_attention(config, attention_mask, key)
         if plan is not None:
             return attend_to_encoder(layer, config, query, key, value, plan)
         if config.original._attn_implementation != NAME:
@@ -133,12 +133,22 @@ def attention_forward(
     return out.contiguous(), weights
 
 
-def _plan_of_cross_attention(config: AttentionConfig, mask: Tensor | None) -> Plan | None:
-    """The plan of the running forward, where its empty mask says that it is meant."""
-    if not config.cross or mask is None or mask.numel() > 0 or torch.compiler.is_compiling():
+def _plan_of_cross_attention(
+    config: AttentionConfig, mask: Tensor | None, key: Tensor
+) -> Plan | None:
+    """The plan of the running forward, where its empty mask says that it is meant.
+
+    Where that gets lost on the way, the number of keys must do.
+    """
+    if not config.cross or torch.compiler.is_compiling():
         return None
     plan = running_plan()
-    return None if plan is None or plan.encoder is None else plan
+    if plan is None or plan.encoder is None:
+        return None
+    if mask is not None and mask.numel() == 0:
+        return plan
+    lost = encoder_mask_gets_lost() and (mask is None or not bool(mask.any()))
+    return plan if lost and key.shape[2] == plan.encoder.keys else None
 
 
 def _visibility(

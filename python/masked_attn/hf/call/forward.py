@@ -67,6 +67,9 @@ class PatchedForward(ForwardOverride[Any]):
         else:
             self._warn_of_positions(call)
         plan = self._plan(call)
+        if plan is None and not torch.compiler.is_compiling():
+            with cross_attention_follows(None):  # this may run inside another model's forward
+                return self._stock(**call.arguments)
         if plan is None:
             return self._stock(**call.arguments)
         require_our_layers(self.family, model)

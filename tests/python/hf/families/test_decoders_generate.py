@@ -246,8 +246,9 @@ def test_embeddings_in_place_of_ids(family):
 @SOME
 def test_prompt_lookup_equals_stock(family):
     rows = batch(family, lengths=(9,))
-    found = generate(ours(family), rows.ids, None, 12, prompt_lookup_num_tokens=3)
-    expected = generate(stock(family), rows.ids, None, 12)
+    ends = {"eos_token_id": 7}  # transformers 5.4.0 cannot do without
+    found = generate(ours(family), rows.ids, None, 12, prompt_lookup_num_tokens=3, **ends)
+    expected = generate(stock(family), rows.ids, None, 12, **ends)
     assert torch.equal(found.sequences, expected.sequences)
 
 

@@ -183,6 +183,8 @@ def test_choices_equal_stock(family, side):
     given = {name: part.view(2, 2, -1) for name, part in asked.items()}
     target = torch.tensor([1, 0])
     stock = family.build("ForMultipleChoice")
+    if family.name == "xlm_roberta" and stock.base_model.pooler is None:
+        pytest.skip("stock XLM-RoBERTa of transformers 5.4.0 has no pooler for its choices")
     model = patch(family.build("ForMultipleChoice"))
     expected, ours = (quietly(m, **given, labels=target) for m in (stock, model))
     assert ours.logits.shape == (2, 2)

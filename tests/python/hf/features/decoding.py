@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from hf.features.families import SOME_DECODERS
 from hf.features.feature import CACHED, IDS, MASK, MASKED, ONE, PACKED, STOCK, Feature, generating
 from hf.models import generate, gpt2, prompts
 from transformers import ContinuousBatchingConfig, DynamicCache, GenerationConfig
@@ -104,5 +105,6 @@ DECODING = {
         ),
         tolerance=0.0,
         note="its attention is paged",
+        families=SOME_DECODERS,
     ),
 }

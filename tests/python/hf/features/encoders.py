@@ -36,7 +36,7 @@ EMPTY[2] = 0
 SEED = torch.Generator().manual_seed(3)
 TYPES = torch.randint(0, 2, WORDS.shape, generator=SEED)
 POSITIONS = torch.randint(0, 64, WORDS.shape, generator=SEED)
-TYPED = Families("those like BERT", LIKE_BERT)
+TYPED = Families(", ".join(LIKE_BERT), LIKE_BERT)
 
 
 def encoded(

@@ -72,6 +72,8 @@ ROTARY = ("Llama", "Qwen2", "Qwen3", "Mistral", "Gemma 3", "Granite")
 # Their layers say at each call how wide their window is, or that they have none.
 WIDTH_IS_SAID = ("Qwen2", "Qwen3", "Mistral", "Gemma 3")
 DECODERS = Families("decoders", ("GPT-2", *ROTARY))
+# For rows that take seconds: one family of each kind.
+SOME_DECODERS = Families("GPT-2, Llama, Gemma 3", ("GPT-2", "Llama", "Gemma 3"))
 LIKE_BERT = ("BERT", "RoBERTa", "XLM-RoBERTa", "Electra")
 ENCODERS = Families("encoders", (*LIKE_BERT, "DistilBERT", "ModernBERT"))
 # What the page explains.

@@ -84,7 +84,10 @@ def placed(model: Any) -> Any:
 def crossing(model: Any) -> Any:
     states = {"encoder_hidden_states": STATES, "encoder_attention_mask": ENCODER_MASK.long()}
     tokens = generate(model, IDS, MASK, 8, **states).sequences[:, TOKENS:]
-    return [tokens, forward(model, **states)]
+    logits = forward(model, **states)
+    told = report(model)
+    assert all(layer["cross"] for layer in told["layers"]) or not told["patched"]
+    return [tokens, logits]
 
 
 @torch.no_grad()
@@ -154,7 +157,10 @@ INPUTS = {
     "cross attention with encoder padding": Feature(
         crossing,
         truth=crossing_row_by_row,
-        builds=[with_config(add_cross_attention=True)],
+        builds=[
+            with_config(add_cross_attention=True),
+            with_config(add_cross_attention=True, implementation="eager"),
+        ],
         paths=(MASKED,),
         note="right also where transformers loses the mask (before 5.16)",
         families=GPT2,

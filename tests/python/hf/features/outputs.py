@@ -6,7 +6,7 @@ import warnings
 from typing import Any
 
 import torch
-from hf.features.families import GEMMA3, GPT2, ROTARY
+from hf.features.families import GEMMA3, GPT2, ROTARY, SOME_DECODERS
 from hf.features.feature import (
     IDS,
     INPUTS,
@@ -100,14 +100,18 @@ OUTPUTS = {
         families=GPT2,
     ),
     "head sizes 16 to 128": Feature(
-        both, builds=[with_config(head_dim=size) for size in (16, 24, 32, 64, 80, 128)]
+        both,
+        builds=[with_config(head_dim=size) for size in (16, 24, 32, 64, 80, 128)],
+        families=SOME_DECODERS,
     ),
     "`bfloat16`": in_dtype(torch.bfloat16, **BFLOAT16),
     "`float16`": in_dtype(torch.float16, **FLOAT16),
     "`float64`": in_dtype(torch.float64, tolerance=1e-9),
     "autocast": Feature(autocast, paths=(PACKED,), **BFLOAT16),
     # A hook would be compiled, too.
-    "`torch.compile`": Feature(compiled, only_last=True, paths=(MASKED,), note="no graph breaks"),
+    "`torch.compile`": Feature(
+        compiled, (MASKED,), "no graph breaks", SOME_DECODERS, only_last=True
+    ),
     "quantised linear layers": Feature(
         both,
         builds=[quantised],

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from hf.features.families import GROUPS
+from hf.features.family_table import families_table
 from hf.features.feature import STOCK, Feature
 from hf.features.table import SECTIONS
 
@@ -29,9 +30,10 @@ def page(text: str) -> str:
 
 
 def table() -> str:
-    """What the groups of families are, then one table for each section."""
+    """What each family has, the groups of families, then one table for each section."""
+    families = families_table(SECTIONS)
     groups = [f"{group.label.capitalize()}: {', '.join(group.names)}.\n" for group in GROUPS]
-    return "\n".join([*groups, *(_section(*section) for section in SECTIONS.items())])
+    return "\n".join([families, *groups, *(_section(*section) for section in SECTIONS.items())])
 
 
 def _section(heading: str, rows: Mapping[str, Feature]) -> str:
