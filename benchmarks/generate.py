@@ -17,24 +17,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from common import generations
-from common.generations import ratios, times
+from common.generations import SYSTEMS, rows
 from common.gpt2 import STOCK, make_pair, workloads
 from common.options import make_parser, start
-from common.report import Chart, Column, Report, Row
+from common.report import Chart, Report
 from common.trial import OURS
 from common.workloads import DTYPES
 from masked_attn.cli.bench.running import generate, generation
 from masked_attn.cli.bench.turns import Generations, Turn, take_turns
 from masked_attn.cli.bench.workload import Workload
 from masked_attn.cli.errors import reason
-
-COLUMNS = (
-    Column("workload", "workload", width=10),
-    Column("system", "system", width=14),
-    *generations.COLUMNS,
-    Column("equal_tokens", "same tokens as stock", width=12),
-)
 
 
 @dataclass(frozen=True)
@@ -97,18 +89,6 @@ def measure(
     return found
 
 
-def rows(work: Workload, found: dict[str, Generations]) -> list[Row]:
-    """One row for each model; ratios are stock / this one, of the fastest turns."""
-    reference = found[STOCK].tokens
-    stock = times(found[STOCK], work.new_tokens)
-    made: list[Row] = []
-    for name, mine in found.items():
-        row: Row = {"workload": work.name, "system": name, **times(mine, work.new_tokens)}
-        same = int((mine.tokens == reference).sum())
-        made.append({**row, **ratios(stock, row), "equal_tokens": f"{same} of {reference.numel()}"})
-    return made
-
-
 @torch.inference_mode()
 def main() -> None:
     options = make_parser(__doc__, repeats=2, gpu=True, dtype=True).parse_args()
@@ -116,11 +96,11 @@ def main() -> None:
     systems = make_systems(options.quick, options.device, DTYPES[options.dtype])
     vocabulary = systems[STOCK].model.config.vocab_size
     chart = Chart(("workload", "system"))
-    table = report.table(f"generate, GPT-2, {options.dtype}", COLUMNS, chart)
+    table = report.table(f"generate, GPT-2, {options.dtype}", SYSTEMS, chart)
     for work in workloads(options.quick):
         batch = work.batch(vocabulary, options.device)
         works = warm_up(systems, work, batch, report)
-        for row in rows(work, measure(works, work, batch, options.repeats)):
+        for row in rows(work, measure(works, work, batch, options.repeats), STOCK):
             table.add(row)
     report.finish()
 

@@ -11,6 +11,7 @@ KERNELS = "csrc/kernels"
 PACKAGE = "python/masked_attn"
 OPS = "tests/python/ops"
 MODELS = "tests/python/hf"
+FAMILIES = f"{MODELS}/families"
 
 EXACT_TESTS = (f"{OPS}/test_exactness.py", f"{OPS}/test_masked_attention_masks.py")
 ACCURACY_TESTS = (f"{OPS}/test_masked_attention.py", f"{OPS}/test_masked_softmax.py")
@@ -349,7 +350,7 @@ INTEGRATION = (
     ),
     Mutation(
         "first_keys_of_a_smaller_cache_are_rounded",
-        f"{PACKAGE}/hf/attention/gpt2.py",
+        f"{PACKAGE}/hf/attention/planned.py",
         "(key, value) if unrounded else stored",
         "stored",
         WHOLE_GENERATE_TESTS,
@@ -370,10 +371,38 @@ INTEGRATION = (
     ),
     Mutation(
         "positions_of_packed_tokens_off_by_one",
-        f"{PACKAGE}/hf/call/packed_pass.py",
-        "torch.arange(packing.filled, packing.filled + packing.tokens",
-        "torch.arange(packing.filled + 1, packing.filled + packing.tokens + 1",
+        f"{PACKAGE}/hf/call/positions.py",
+        "torch.arange(filled, filled + call.queries",
+        "torch.arange(filled + 1, filled + call.queries + 1",
         POSITION_TESTS,
+    ),
+    Mutation(
+        "windows_count_tokens_beside_holes",
+        f"{PACKAGE}/hf/attention/planned.py",
+        "layer.window is not None and packing.runs is None",
+        "False",
+        (f"{FAMILIES}/test_encoders.py",),
+    ),
+    Mutation(
+        "packed_tokens_have_no_window",
+        f"{PACKAGE}/hf/attention/planned.py",
+        "window=layer.window,",
+        "window=None,",
+        (f"{FAMILIES}/test_decoders_generate.py",),
+    ),
+    Mutation(
+        "a_pooler_reads_the_first_token_of_all",
+        f"{PACKAGE}/hf/call/running.py",
+        "    if pooler is not None and",
+        "    if pooler is None and",
+        (f"{FAMILIES}/test_encoders.py",),
+    ),
+    Mutation(
+        "sequences_in_one_row_see_each_other",
+        f"{PACKAGE}/hf/call/plan.py",
+        "    sequences = _sequences(family, model, call, batch, queries)",
+        "    sequences = None",
+        (f"{MODELS}/test_packed_inputs.py",),
     ),
     Mutation(
         "packing_drops_the_last_token_of_a_row_from_the_cache",

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+import masked_attn
+
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 SCRIPTS = sorted(path.stem for path in BENCHMARKS.glob("*.py"))
 
@@ -22,6 +24,7 @@ NEED_TRANSFORMERS = (
     "expand_mask",
     "generate",
     "generate_profile",
+    "models",
     "never_slower_layers",
     "rivals",
     "threads",
@@ -68,6 +71,31 @@ def test_a_script_prints_tables_and_writes_json(script: str, tmp_path: Path) -> 
         assert rows or "below 1.0" in name
         for row in rows:
             assert all(value >= 0 for value in row.values() if not isinstance(value, str))
+
+
+@needs_transformers
+@pytest.mark.integration
+def test_a_python_step_against_another_checkout(tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+    here = str(Path(masked_attn.__file__).parents[1])
+    options = ("--model", "python_step", "--against", here, "--json", str(file))
+    done = run("models", "--quick", "--threads", "1", "--repeats", "1", *options)
+    assert done.returncode == 0, done.stderr
+    (rows,) = json.loads(file.read_text())["tables"].values()
+    rivals = {(row["case"], row["rival"]) for row in rows}
+    cases = ("gpt2, forward", "gpt2, generate", "llama, forward", "llama, generate")
+    assert rivals == {
+        (case, rival) for case in cases for rival in ("stock, sdpa", "masked_attn, --against")
+    }
+    assert here not in file.read_text()
+
+
+def test_a_checkout_without_libraries_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    done = run("models", "--quick", "--against", str(tmp_path))
+    assert done.returncode != 0
+    assert "no masked_attn with its libraries" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_plot_is_drawn(tmp_path: Path) -> None:

@@ -93,6 +93,56 @@ CLI_ROOMS = {
     "model": (),
 }
 
+# Rooms of hf, and what each may use of other rooms: a room, a file, or what lies in hf itself.
+# The first pattern that matches a file holds for it.
+HF_RULES = (
+    # Data, and names of the installed transformers.
+    Rule("families/requirements", ("families", "call.cache_argument", "versions")),
+    Rule("families/*", ("families",)),
+    Rule("instance/*", ("instance", "families.family")),
+    # Layers by class: they know nothing of forwards, masks and caches.
+    Rule("layers/*", ("layers", "instance.forward_slot", "call.visibility")),
+    # What stands in for a method of a model that generates, and asks its patch for the levels.
+    Rule(
+        "caches/generation",
+        (
+            *("caches.kv_cache", "call.forward", "call.cache_argument", "families"),
+            "instance.override",
+        ),
+    ),
+    Rule("caches/*", ("caches.kv_cache", "caches.static", "caches.stand_in", "call.packing")),
+    # The choice of one layer: it is handed the plan, and makes none.
+    Rule(
+        "attention/*",
+        (
+            *("attention", "caches.kv_cache", "caches.static", "instance.attention_config"),
+            *("call.plan", "call.packing", "call.sequences", "call.visibility"),
+            *("trace.trace", "versions"),
+        ),
+    ),
+    # The choice of one forward. Only its first file knows of attention, and what ran last.
+    Rule(
+        "call/forward",
+        (
+            *("call", "families.family", "instance", "levels", "trace"),
+            "attention.planned",
+        ),
+    ),
+    Rule(
+        "call/*",
+        (
+            *("call", "families.family", "instance.neighbours", "levels", "trace.trace"),
+            *("caches.kv_cache", "caches.static", "caches.stand_in"),
+        ),
+    ),
+    Rule("trace/report", ("trace", "call.forward", "families", "instance.neighbours")),
+    Rule("trace/*", ("trace", "call", "caches.static")),
+    Rule("patching", ("*",)),
+    Rule("levels", ()),
+    Rule("versions", ()),
+)
+HF_ROOMS = {"attention", "caches", "call", "families", "instance", "layers", "trace"}
+
 
 def matches(name: str, patterns: tuple[str, ...]) -> bool:
     return any(match_one(name, pattern) for pattern in patterns)
@@ -192,6 +242,66 @@ def room_problems(cli: Path) -> list[str]:
     return problems
 
 
+def imports_in_hf(hf: Path, file: Path, *, late: bool = True) -> Iterator[str]:
+    """Yield each import of a file of hf by another one, as ``call.plan``; ``..tested`` is not one.
+
+    A name that is imported from a room is a file of it, if there is one of that name. With
+    ``late=False`` imports inside of functions do not count.
+    """
+    here = file.relative_to(hf).with_suffix("").parts
+    tree = ast.parse(file.read_text())
+    for node in ast.walk(tree) if late else tree.body:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.startswith("masked_attn.hf."):
+                    yield alias.name.removeprefix("masked_attn.hf.")
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        named = tuple((node.module or "").split(".")) if node.module else ()
+        if node.level > len(here) or (node.level == 0 and named[:2] != ("masked_attn", "hf")):
+            continue
+        base = (*here[: len(here) - node.level], *named) if node.level else named[2:]
+        for alias in node.names:
+            deeper = hf.joinpath(*base, f"{alias.name}.py").exists() or len(base) == 0
+            yield ".".join((*base, alias.name) if deeper else base)
+
+
+def files_of_hf(hf: Path) -> dict[str, Path]:
+    """Each file but ``__init__.py``, by its path without the ending."""
+    files = (file for file in sorted(hf.rglob("*.py")) if file.name != "__init__.py")
+    return {file.relative_to(hf).with_suffix("").as_posix(): file for file in files}
+
+
+def hf_problems(hf: Path) -> list[str]:
+    """Return one line for each import between files of hf that no rule allows."""
+    problems = []
+    for name, file in files_of_hf(hf).items():
+        rule = next((rule for rule in HF_RULES if match_one(name, rule.files)), None)
+        if rule is None:
+            problems.append(f"{name}: no rule for this file")
+            continue
+        for used in imports_in_hf(hf, file):
+            fits = (f"{used}.".startswith(f"{allowed}.") for allowed in rule.allowed)
+            if rule.allowed != ("*",) and not any(fits):
+                problems.append(f"{name} uses {used}")
+    return problems
+
+
+def cycles_in_hf(hf: Path) -> list[str]:
+    """Return the files of which none can be imported before the others of them, or that use such.
+
+    Imports inside of functions may go back.
+    """
+    files = {name.replace("/", "."): file for name, file in files_of_hf(hf).items()}
+    waiting = {
+        name: set(imports_in_hf(hf, file, late=False)) & files.keys()
+        for name, file in files.items()
+    }
+    while ready := {name for name, uses in waiting.items() if uses.isdisjoint(waiting)}:
+        waiting = {name: uses for name, uses in waiting.items() if name not in ready}
+    return sorted(waiting)
+
+
 def test_sources_include_only_what_their_layer_may() -> None:
     assert list((ROOT / "csrc").rglob("*.cpp")), "there are sources to look at"
     assert include_problems(ROOT / "csrc") == []
@@ -206,6 +316,79 @@ def test_rooms_of_the_program_use_only_what_they_may() -> None:
     rooms = {folder.name for folder in cli.iterdir() if (folder / "__init__.py").exists()}
     assert rooms == set(CLI_ROOMS)
     assert room_problems(cli) == []
+
+
+def test_rooms_of_hf_use_only_what_they_may() -> None:
+    hf = ROOT / "python" / "masked_attn" / "hf"
+    assert {folder.name for folder in hf.iterdir() if (folder / "__init__.py").exists()} == HF_ROOMS
+    assert hf_problems(hf) == []
+
+
+def test_no_file_of_hf_imports_itself_by_way_of_others() -> None:
+    assert cycles_in_hf(ROOT / "python" / "masked_attn" / "hf") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("families/decoder.py", "from ..call.plan import Plan"),
+        ("families/family.py", "from ..versions import changed"),
+        ("instance/override.py", "from ..call.forward import patch_of"),
+        ("instance/neighbours.py", "from ..families.registry import FAMILIES"),
+        ("layers/linear.py", "from ..call.plan import Plan"),
+        ("layers/mlp.py", "from ..caches.kv_cache import KVCache"),
+        ("layers/mlp.py", "def f():\n    from masked_attn.hf.trace import report"),
+        ("caches/kv_cache.py", "from ..call.plan import Plan"),
+        ("caches/static.py", "from ..attention.paths import attend"),
+        ("caches/stand_in.py", "import masked_attn.hf.call.plan"),
+        ("attention/planned.py", "from ..patching import patch"),
+        ("attention/planned.py", "from ..call.plan_of_another import make"),
+        ("attention/planned.py", "from ..call.forward import patch_of"),
+        ("attention/interface.py", "from ..caches.stand_in import StandInCache"),
+        ("attention/stock.py", "from ..families.gpt2 import GPT2"),
+        ("call/plan.py", "from ..attention.planned import attend_as_planned"),
+        ("call/running.py", "from ..layers.linear import FastForward"),
+        ("call/forward.py", "from ..patching import patch"),
+        ("call/forward.py", "from .. import patching"),
+        ("trace/trace.py", "from ..attention import planned"),
+        ("levels.py", "from .families.family import ModelFamily"),
+        ("elsewhere/file.py", "import torch"),
+    ],
+)
+def test_a_file_of_hf_that_uses_another_is_flagged(tmp_path: Path, name: str, line: str) -> None:
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(line)
+    assert len(hf_problems(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("patching.py", "from .call.forward import patch_of"),
+        ("versions.py", "from ..tested import TRANSFORMERS"),
+        ("layers/mlp.py", "from ...functional import linear\nfrom .linear import takes"),
+        ("call/plan.py", "from ..caches.static import is_static"),
+        ("attention/interface.py", "from ..call.plan import Plan"),
+    ],
+)
+def test_a_file_of_hf_that_uses_what_it_may_passes(tmp_path: Path, name: str, line: str) -> None:
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(line)
+    assert hf_problems(tmp_path) == []
+
+
+def test_a_circle_of_imports_is_flagged(tmp_path: Path) -> None:
+    for name, line in (
+        ("call/plan.py", "from .forward import patch_of"),
+        ("call/forward.py", "from ..trace import report"),
+        ("trace/report.py", "from ..call.plan import Plan"),
+        ("trace/trace.py", "def f():\n    from .trace import TRACE"),
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(line)
+    assert cycles_in_hf(tmp_path) == ["call.forward", "call.plan", "trace.report"]
 
 
 @pytest.mark.parametrize(
@@ -311,7 +494,7 @@ def test_a_bad_import_is_flagged(tmp_path: Path, name: str, text: str) -> None:
     [
         ("functional/_ops.py", "import torch\ntorch.ops.masked_attn"),
         ("_library.py", "import torch\ntorch.ops.load_library('x')"),
-        ("hf/attention/gpt2.py", "import transformers"),
+        ("hf/attention/planned.py", "import transformers"),
     ],
 )
 def test_a_good_import_passes(tmp_path: Path, name: str, text: str) -> None:

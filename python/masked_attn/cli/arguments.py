@@ -41,7 +41,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _build_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m masked_attn",
-        description="Batched GPT-2 generation with attention that knows its padding mask.",
+        description="Batched generation with attention that knows its padding mask.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")

@@ -50,10 +50,10 @@ def patch(
     """Run one Hugging Face model on the operators of masked_attn, without work for pads.
 
     Args:
-        model: a model of a known family (GPT-2, Llama, Qwen2, Qwen3, Mistral, Gemma 3, BERT,
-            RoBERTa, XLM-RoBERTa, DistilBERT, Electra, ModernBERT) or any module with one inside (a
-            model with a head, ``PeftModel``, DDP, a compiled model, ``SentenceTransformer``, the
-            decoder of an encoder-decoder, ...).
+        model: a model of a known family (GPT-2, Llama, Qwen2, Qwen3, Mistral, Gemma 3, Granite,
+            BERT, RoBERTa, XLM-RoBERTa, DistilBERT, Electra, ModernBERT) or any module with one
+            inside (a model with a head, ``PeftModel``, DDP, a compiled model,
+            ``SentenceTransformer``, the decoder of an encoder-decoder, ...).
         fused: False runs attention step by step (scores, expanded mask, softmax, product), for
             teaching and comparison.
         padding_free: run prompts without the pads that nobody reads. Hidden states and logits at

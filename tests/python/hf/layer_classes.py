@@ -31,6 +31,7 @@ MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "qwen3": ("Qwen3Config", "Qwen3ForCausalLM", GROUPED),
     "mistral": ("MistralConfig", "MistralForCausalLM", GROUPED),
     "gemma3": ("Gemma3TextConfig", "Gemma3ForCausalLM", GROUPED),
+    "granite": ("GraniteConfig", "GraniteForCausalLM", GROUPED),
     "bert": ("BertConfig", "BertForMaskedLM", SIZES),
     "roberta": ("RobertaConfig", "RobertaForMaskedLM", SIZES),
     "xlm_roberta": ("XLMRobertaConfig", "XLMRobertaForMaskedLM", SIZES),

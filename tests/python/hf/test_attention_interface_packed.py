@@ -1,4 +1,4 @@
-"""Sequences packed into one row: refused by name where they would see each other."""
+"""Sequences packed into one row: each sees itself, or is refused where it would see others."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ import torch
 
 pytest.importorskip("transformers")
 
-from hf.models import VOCAB
+from hf.models import CACHE, VOCAB
 from hf.test_attention_interface import llama, mistral
 from torch.fx.experimental.proxy_tensor import make_fx
 from transformers import StaticCache
 from transformers.masking_utils import create_causal_mask
 
+from masked_attn import packed_attention
 from masked_attn.hf.attention import interface as attention_interface
+from masked_attn.hf.attention import paths as attention_paths
 
 pytestmark = pytest.mark.integration
 
@@ -33,25 +35,68 @@ def packed_row() -> tuple[torch.Tensor, torch.Tensor]:
     return ids, torch.cat([torch.arange(n) for n in LENGTHS])[None]
 
 
-@pytest.mark.parametrize("name", [*PACKED, "sinks", "indices", "block_indices"])
+@pytest.mark.parametrize("name", ["cu_seqlens", "block_table", "sinks", "indices", "block_indices"])
 def test_61_keywords_that_change_what_is_seen_are_refused(name):
     q = torch.randn(1, 2, 3, 4)
-    extra = {name: PACKED.get(name, torch.ones(2))}
     with pytest.raises(ValueError, match=f"does not support {name}"):
-        attention_interface.attention_forward(torch.nn.Module(), q, q, q, None, **extra)
+        attention_interface.attention_forward(
+            torch.nn.Module(), q, q, q, None, **{name: torch.ones(2)}
+        )
+
+
+@pytest.fixture
+def packed_calls(monkeypatch):
+    """How often packed_attention ran."""
+    calls = []
+
+    def count(*args, **kwargs):
+        calls.append(kwargs)
+        return packed_attention(*args, **kwargs)
+
+    monkeypatch.setattr(attention_paths, "packed_attention", count)
+    return calls
 
 
 @pytest.mark.parametrize("use_cache", [True, False])
-def test_61_packed_keywords_through_a_model(use_cache):
+@pytest.mark.parametrize("build", [llama, mistral])
+def test_61_packed_keywords_are_honoured(build, use_cache, packed_calls):
     ids, positions = packed_row()
-    with pytest.raises(ValueError, match="does not support cu_seq_lens_q.*see each other"):
-        llama("masked_attn")(ids, position_ids=positions, use_cache=use_cache, **PACKED)
+    with torch.no_grad():
+        ours = build("masked_attn")(ids, position_ids=positions, use_cache=use_cache, **PACKED)
+        alone = torch.cat([build("eager")(x).logits for x in ids.split(LENGTHS, dim=1)], dim=1)
+    assert packed_calls
+    torch.testing.assert_close(ours.logits, alone, atol=2e-4, rtol=1e-4)
 
 
-def test_61_positions_that_restart_beside_a_cache_are_refused():
+def test_61_packed_keywords_with_gradients():
     ids, positions = packed_row()
-    with pytest.raises(ValueError, match="position_ids that start again.*use_cache=False"):
-        llama("masked_attn")(ids, position_ids=positions)
+    ours, stock = llama("masked_attn"), llama("eager")
+    ours(ids, position_ids=positions, use_cache=False, **PACKED).logits.square().sum().backward()
+    torch.cat([stock(x).logits for x in ids.split(LENGTHS, dim=1)], 1).square().sum().backward()
+    for mine, theirs in zip(ours.parameters(), stock.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad, atol=2e-3, rtol=1e-3)
+
+
+def test_61_packed_keywords_beside_pads_are_refused():
+    ids, positions = packed_row()
+    mask = torch.ones_like(ids)
+    mask[:, :2] = 0
+    with pytest.raises(ValueError, match="cu_seq_lens_q .*together with a cache"):
+        llama("masked_attn")(ids, position_ids=positions, attention_mask=mask, **PACKED)
+
+
+@pytest.mark.parametrize("beside", ["a new cache", "a mask of ones", "a window"])
+def test_61_positions_that_restart_are_honoured_beside(beside, packed_calls):
+    ids, positions = packed_row()
+    build = mistral if beside == "a window" else llama
+    more = {}
+    if beside == "a mask of ones":
+        more = {"attention_mask": torch.ones_like(ids), "use_cache": False}
+    with torch.no_grad():
+        ours = build("masked_attn")(ids, position_ids=positions, **more).logits
+        alone = torch.cat([build("eager")(x).logits for x in ids.split(LENGTHS, dim=1)], dim=1)
+    assert packed_calls
+    torch.testing.assert_close(ours, alone, atol=2e-4, rtol=1e-4)
 
 
 def test_61_positions_that_restart_without_a_cache_are_honoured():
@@ -72,20 +117,26 @@ def test_61_ordinary_positions_pass(start):
     torch.testing.assert_close(ours, stock, atol=2e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("beside", ["a mask of ones", "a static cache", "a window"])
+@pytest.mark.parametrize("beside", ["pads", "a static cache", "a second row", "a full cache"])
 def test_61_positions_that_restart_are_refused_beside(beside):
     skips = "allow_is_causal_skip" in inspect.signature(create_causal_mask).parameters
     if beside == "a static cache" and not skips:
         pytest.skip("this transformers wants a 4-D mask there, which is not looked at")
     ids, positions = packed_row()
-    model = (mistral if beside == "a window" else llama)("masked_attn")
-    more = {
-        "a mask of ones": {"attention_mask": torch.ones_like(ids), "use_cache": False},
-        "a static cache": {"past_key_values": StaticCache(config=model.config, max_cache_len=16)},
-        "a window": {},
-    }
+    model, more = llama("masked_attn"), {}
+    if beside == "pads":
+        mask = torch.ones_like(ids)
+        mask[:, 0] = 0
+        more = {"attention_mask": mask, "use_cache": False}
+    elif beside == "a static cache":
+        more = {CACHE: StaticCache(config=model.config, max_cache_len=16)}
+    elif beside == "a second row":
+        ids, positions = ids.expand(2, -1), positions.expand(2, -1)
+    else:
+        with torch.no_grad():
+            more = {CACHE: model(ids[:, :3])[CACHE]}
     with pytest.raises(ValueError, match="position_ids that start again"):
-        model(ids, position_ids=positions, **more[beside])
+        model(ids, position_ids=positions, **more)
 
 
 def test_61_positions_of_pads_are_no_second_sequence():

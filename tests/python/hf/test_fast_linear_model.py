@@ -23,7 +23,7 @@ from transformers import GPT2DoubleHeadsModel, GPT2Model
 from transformers.pytorch_utils import Conv1D
 
 from masked_attn.hf import patch, unpatch
-from masked_attn.hf.families.finding import gpt2_inside
+from masked_attn.hf.families.finding import backbone_inside
 from masked_attn.hf.instance.forward_slot import forward_slot
 from masked_attn.hf.layers.linear import FastForward, fuse_linears, restore_linears
 
@@ -35,7 +35,7 @@ LAYERS = [*(f"transformer.h.{number}.{name}" for number in (0, 1) for name in BL
 
 
 def fused(model):
-    fuse_linears(model, gpt2_inside(model))
+    fuse_linears(model, backbone_inside(model)[1])
     return model
 
 

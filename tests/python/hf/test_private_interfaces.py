@@ -6,7 +6,6 @@ Each guard looks at the interface itself, with stock models, and never at our co
 from __future__ import annotations
 
 import inspect
-import weakref
 
 import pytest
 import torch
@@ -14,7 +13,7 @@ import torch
 pytest.importorskip("transformers")
 
 from hf.layer_classes import CLASSES, instance
-from hf.models import CACHE, generate, gpt2, prompts
+from hf.models import generate, gpt2, prompts
 from support.private_interfaces import guard
 from transformers import (
     AttentionInterface,
@@ -40,9 +39,8 @@ from transformers.masking_utils import (
     create_causal_mask,
     sdpa_mask,
 )
-from transformers.models.gpt2.modeling_gpt2 import GPT2MLP, GPT2Attention, GPT2Block, GPT2Model
+from transformers.models.gpt2.modeling_gpt2 import GPT2MLP
 from transformers.pytorch_utils import Conv1D
-from transformers.utils.output_capturing import _active_collector
 
 from masked_attn.hf.layers.recipes import recipe_of
 
@@ -70,37 +68,6 @@ def seen_by(module, call):
 
 
 @guard
-def test_attributes_of_attention():
-    model = gpt2(add_cross_attention=True, scale_attn_by_inverse_layer_idx=True)
-    hidden = torch.ones(1, 1, 32)
-    for number, block in enumerate(model.transformer.h):
-        attention, cross = block.attn, block.crossattention
-        assert type(attention) is type(cross) is GPT2Attention
-        assert attention.layer_idx == cross.layer_idx == number
-        assert (attention.split_size, attention.head_dim) == (32, 16)
-        assert attention.scaling == 16**-0.5 / (number + 1)
-        assert attention.reorder_and_upcast_attn is False
-        assert attention.attn_dropout.p == attention.resid_dropout.p == 0.1
-        assert attention.c_attn(hidden).shape == (1, 1, 3 * 32)
-        assert cross.c_attn(hidden).shape == (1, 1, 2 * 32)
-        assert cross.q_attn(hidden).shape == attention.c_proj(hidden).shape == (1, 1, 32)
-        assert {"attn", "crossattention"} <= block._modules.keys()
-
-
-@guard
-def test_attention_is_called_by_keywords():
-    model = gpt2(add_cross_attention=True)
-    run = lambda: model(IDS, encoder_hidden_states=STATES)  # noqa: E731
-    for attention in (model.transformer.h[0].attn, model.transformer.h[0].crossattention):
-        args, kwargs = seen_by(attention, run)
-        assert len(args) == 1
-        assert {CACHE, "attention_mask"} <= kwargs.keys()
-    assert {"encoder_hidden_states", "encoder_attention_mask"} <= kwargs.keys()
-    out = model.transformer.h[0].attn(torch.ones(1, 2, 32))
-    assert isinstance(out, tuple) and len(out) == 2
-
-
-@guard
 def test_unknown_keywords_reach_self_attention_only():
     model = gpt2(add_cross_attention=True)
     ours = object()
@@ -108,26 +75,6 @@ def test_unknown_keywords_reach_self_attention_only():
     run = lambda: model.transformer(IDS, encoder_hidden_states=STATES, ours=ours)  # noqa: E731
     assert seen_by(block.attn, run)[1]["ours"] is ours
     assert "ours" not in seen_by(block.crossattention, run)[1]
-
-
-@guard
-def test_attributes_of_the_model():
-    model = gpt2()
-    transformer = model.transformer
-    assert isinstance(transformer, GPT2Model)
-    assert all(type(block) is GPT2Block for block in transformer.h)
-    assert transformer.gradient_checkpointing is False
-    names = list(inspect.signature(GPT2Model.forward).parameters)[1:4]
-    assert names == ["input_ids", CACHE, "attention_mask"]
-
-
-@guard
-@pytest.mark.parametrize("dtype", [torch.bool, torch.float32])
-def test_masks_of_four_dimensions_are_handed_on(dtype):
-    mask = torch.empty(0, 0, 0, 0, dtype=dtype)
-    inputs = {"config": gpt2().config, "inputs_embeds": STATES, "attention_mask": mask}
-    assert create_causal_mask(**inputs, past_key_values=None, position_ids=None) is mask
-    assert create_bidirectional_mask(**inputs, encoder_hidden_states=STATES) is mask
 
 
 @guard
@@ -193,24 +140,6 @@ def test_generate_prepares_its_cache_by_a_method():
 
 
 @guard
-def test_generate_holds_its_config_while_it_runs():
-    model, held = gpt2(), []
-    original = model._prepare_cache_for_generation
-
-    def prepare(generation_config, *args):
-        held.append(weakref.ref(generation_config))
-        return original(generation_config, *args)
-
-    def look(*_):
-        assert held[0]() is not None
-
-    model.__dict__["_prepare_cache_for_generation"] = prepare
-    with model.transformer.register_forward_hook(look):
-        generate(model, IDS, MASK, 4)
-    assert held[0]() is None
-
-
-@guard
 def test_the_activation_of_a_block():
     act = gpt2().transformer.h[0].mlp.act
     assert type(act) is NewGELUActivation
@@ -247,28 +176,6 @@ def test_the_parts_of_a_class_with_a_recipe(family, name):
     first, *others = inspect.signature(type(module).forward.__get__(module)).parameters.values()
     assert first.kind is first.POSITIONAL_OR_KEYWORD
     assert all(other.kind is other.VAR_KEYWORD for other in others)
-
-
-@guard
-def test_weights_are_collected_by_hooks():
-    collected = []
-
-    class Subclass(GPT2Attention):
-        def forward(self, *args, **kwargs):
-            collected.append(dict(_active_collector.get() or {}))
-            return super().forward(*args, **kwargs)
-
-    model = gpt2(implementation="eager")
-    for block in model.transformer.h:
-        shared = Subclass.__new__(Subclass)
-        object.__setattr__(shared, "__dict__", block.attn.__dict__)
-        block.attn = shared
-    with torch.no_grad():
-        assert len(model(IDS, output_attentions=True).attentions) == 2
-        assert any(name.endswith("attentions") for name in collected[0])
-        collected.clear()
-        model(IDS)
-        assert not any(name.endswith("attentions") for name in collected[0])
 
 
 @guard

@@ -1,1 +1,1 @@
-"""``bench``: stock GPT-2 against a patched one, level by level, on one ragged batch."""
+"""``bench``: a stock model against a patched one, level by level, on one ragged batch."""

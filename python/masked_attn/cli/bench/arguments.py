@@ -20,7 +20,7 @@ def add_bench(commands: Any) -> None:
     """Add the parser of ``bench``."""
     parser = commands.add_parser(
         "bench",
-        help="time stock GPT-2 against a patched one, level by level",
+        help="time a stock model against a patched one, level by level",
         description="Time stock GPT-2 and masked_attn, level by level, on one batch of prompts.",
         epilog="systems: " + ", ".join(SYSTEMS),
         allow_abbrev=False,
@@ -65,7 +65,7 @@ def _add_model(parser: Any) -> None:
         help=f"{', '.join(SIZES)} (or small, medium, large, xl) with random weights, or {DEMO}, "
         "the embedded model (default 124M)",
     )
-    which.add_argument("--model", metavar="NAME", help="directory or hub name of a GPT-2")
+    which.add_argument("--model", metavar="NAME", help="directory or hub name of a decoder")
 
 
 def _add_prompts(parser: Any) -> None:

@@ -63,7 +63,7 @@ def generate(
     """The new tokens ``[batch, new_tokens]`` of a greedy ``generate``.
 
     Args:
-        model: a GPT-2, patched or not.
+        model: a decoder, patched or not.
         batch: ``input_ids`` and ``attention_mask``.
         new_tokens: how many for each row.
         options: what ``generate`` is told besides.

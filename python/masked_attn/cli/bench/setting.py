@@ -81,7 +81,7 @@ class Setting:
     def described(self) -> str:
         """The model and its dtype in one phrase."""
         if self.model is not None:
-            name = f"GPT-2 {self.model}"
+            name = self.model
         elif self.size == DEMO:
             name = "GPT-2, the embedded demo model"
         else:
@@ -94,7 +94,7 @@ class Setting:
         Raises:
             BadInput: they do not fit, the model cannot be found, or transformers is missing.
         """
-        positions = self._config().n_positions
+        positions = self._config().max_position_embeddings
         longest = max(self.lengths)
         if longest + self.new_tokens > positions:
             raise BadInput(

@@ -126,7 +126,9 @@ class FileRun:
         rows = {}
         for index, row in zip(good, encoded, strict=True):
             config = self.engine.model.config
-            reason = misfit(row, self.work.new_tokens, config.n_positions, config.vocab_size)
+            reason = misfit(
+                row, self.work.new_tokens, config.max_position_embeddings, config.vocab_size
+            )
             if reason:
                 self._ready[index] = Outcome(error=f"the prompt {reason}")
             else:

@@ -43,8 +43,8 @@ def add_generate(commands: Any) -> None:
     """Add the parser of ``generate``."""
     parser = commands.add_parser(
         "generate",
-        help="complete prompts with a GPT-2 model",
-        description="Complete prompts with a GPT-2 model whose attention is masked_attn's.",
+        help="complete prompts with a model",
+        description="Complete prompts with a decoder (GPT-2, Llama, Qwen, ...) on masked_attn.",
         epilog="Decoding is greedy unless --do-sample or --num-beams is given.",
         allow_abbrev=False,
     )

@@ -52,7 +52,7 @@ def _prepare(args: argparse.Namespace) -> Job:
         given,
         rows,
         max_new_tokens=args.max_new_tokens,
-        positions=config.n_positions,
+        positions=config.max_position_embeddings,
         vocabulary=config.vocab_size,
     )
     check_beams(args, config)

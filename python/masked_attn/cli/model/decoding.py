@@ -33,7 +33,7 @@ def decode_batch(
     """Continue a batch of prompts.
 
     Args:
-        model: a GPT-2, patched or not.
+        model: a decoder, patched or not.
         rows: token ids of each prompt.
         pad_id: id that fills up, on the left of prompts and after an end token.
         options: keyword arguments of ``model.generate``.
@@ -69,7 +69,7 @@ def end_ids(model: Any) -> set[int]:
 
 
 def pad_id_of(tokenizer: Any) -> int:
-    """The tokenizer's pad id, else its end id, as is usual for GPT-2; pads are masked anyway."""
+    """The tokenizer's pad id, else its end id, as is usual; pads are masked anyway."""
     for token_id in (tokenizer.pad_token_id, tokenizer.eos_token_id):
         if token_id is not None:
             return int(token_id)

@@ -1,4 +1,4 @@
-"""Loads a tokenizer and a GPT-2, from a directory or by hub name, and says in one line why not.
+"""Loads a tokenizer and a decoder, from a directory or by hub name, and says in one line why not.
 
 The tokenizer and the config come first: prompts are checked against them before the weights load.
 """
@@ -25,7 +25,7 @@ __all__ = [
     "random_model",
 ]
 
-EMBEDDED_MODEL = Path(__file__).resolve().parent.parent / "demo_model"
+EMBEDDED_MODEL = Path(__file__).resolve().parents[2] / "demo_model"
 VOCABULARY = ("tokenizer.json", "vocab.json")
 INSTALL_HINT = "run: pip install 'masked_attn[hf]'"
 
@@ -65,14 +65,19 @@ def find_model(name: str | None) -> Source:
 
 
 def load_config(source: Source) -> Any:
-    """The config of a GPT-2.
+    """The config of a decoder of a known family.
 
     Raises:
-        BadInput: transformers is missing, the model cannot be found, or it is not a GPT-2.
+        BadInput: transformers is missing, the model cannot be found, or it is of another family.
     """
     config = _fetch(source, _import_transformers().AutoConfig.from_pretrained)
-    if config.model_type != "gpt2":
-        raise BadInput(f"--model {source.name} is a {config.model_type!r} model, not a 'gpt2' one")
+    from masked_attn.hf.families.registry import FAMILIES
+
+    known = sorted(family.model_type for family in FAMILIES if family.causal)
+    if config.model_type not in known:
+        raise BadInput(
+            f"--model {source.name} is a {config.model_type!r} model, not one of {', '.join(known)}"
+        )
     return config
 
 
@@ -99,7 +104,7 @@ def load_model(source: Source, dtype: str) -> Any:
     transformers = _import_transformers()
 
     def load(name: str, **options: Any) -> Any:
-        return transformers.GPT2LMHeadModel.from_pretrained(
+        return transformers.AutoModelForCausalLM.from_pretrained(
             name,
             dtype=_dtype(dtype),
             output_loading_info=True,

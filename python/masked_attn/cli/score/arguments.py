@@ -15,7 +15,7 @@ def add_score(commands: Any) -> None:
     parser = commands.add_parser(
         "score",
         help="log-probabilities and perplexity of the lines of a file",
-        description="How likely a GPT-2 model finds each line of a file, and the file as a whole.",
+        description="How likely a model finds each line of a file, and the file as a whole.",
         allow_abbrev=False,
     )
     parser.add_argument(

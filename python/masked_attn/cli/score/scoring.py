@@ -20,7 +20,7 @@ def score_batch(model: Any, ids: Tensor, mask: Tensor) -> list[list[float]]:
     """Log-probability of every real token but the first of its row, given those before it.
 
     Args:
-        model: a GPT-2 with a language-model head, patched or not.
+        model: a decoder with a language-model head, patched or not.
         ids: ``[batch, length]`` int64, padded on any side.
         mask: ``[batch, length]`` bool or 0/1, nonzero = real token; at least one in each row.
 

@@ -15,11 +15,12 @@ from transformers.cache_utils import Cache
 from transformers.masking_utils import sdpa_mask
 
 from ..call.plan import Plan
+from ..call.sequences import KEYWORDS, Sequences
 from ..call.visibility import Visibility, on_host
 from ..instance.attention_config import AttentionConfig
 from ..versions import require_parameters
 from .masks import make_mask
-from .paths import Layer, attend
+from .paths import Layer, attend, attend_in_sequences
 from .planned import attend_as_planned, attend_to_encoder, running_plan
 from .stock import stock_attention
 from .window_mask import WindowMask
@@ -45,15 +46,8 @@ UNSUPPORTED = (
     "block_indices",
     "cache",
 )
-# Sequences back to back in one row, as DataCollatorWithFlattening and flash attention name them.
-PACKED = (
-    "cu_seq_lens_q",
-    "cu_seq_lens_k",
-    "max_length_q",
-    "max_length_k",
-    "cu_seqlens",
-    "block_table",
-)
+# Pages of keys, and the names of others for sequences back to back in one row.
+PAGED = ("cu_seqlens", "block_table")
 
 
 def register_attention() -> None:
@@ -122,10 +116,18 @@ def attention_forward(
         kwargs["cache"] = None
     _refuse_unsupported(kwargs)
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
-    if causal:
-        _refuse_restarts(kwargs.get("position_ids"), attention_mask)
-    seen = _visibility(attention_mask, query, key, causal, sliding_window)
     textbook = bool(kwargs.get("output_attentions")) or _attentions_are_collected()
+    sequences = _sequences_in_row(kwargs, attention_mask, query, key, causal, sliding_window)
+    if sequences is not None:
+        window = sliding_window
+        if isinstance(attention_mask, WindowMask):
+            window = attention_mask.window
+        layer = Layer(module, scaling, dropout, window)
+        _, out, weights = attend_in_sequences(
+            layer, query, key, value, sequences, causal=causal, textbook=textbook
+        )
+        return out.contiguous(), weights
+    seen = _visibility(attention_mask, query, key, causal, sliding_window)
     layer = Layer(module, scaling, dropout, sliding_window)
     _, out, weights = attend(layer, query, key, value, seen, textbook=textbook)
     return out.contiguous(), weights
@@ -164,37 +166,81 @@ def _refuse_unsupported(kwargs: dict[str, Any]) -> None:
                 f'attn_implementation="{NAME}" does not support {name}; '
                 'use attn_implementation="eager" for this model'
             )
-    for name in PACKED:
+    for name in PAGED:
         if kwargs.get(name) is not None:
             raise ValueError(
-                f'attn_implementation="{NAME}" does not support {name} (packed sequences would see '
-                "each other): give each sequence a row of a padded batch, or use "
-                "masked_attn.packed_attention"
+                f'attn_implementation="{NAME}" does not support {name}; sequences back to back in '
+                f"one row are told by {', '.join(KEYWORDS)}"
             )
 
 
-def _refuse_restarts(positions: Tensor | None, mask: Tensor | None) -> None:
-    """Packed sequences: transformers parts them only where there is neither mask nor cache."""
+def _sequences_in_row(
+    kwargs: dict[str, Any],
+    mask: Tensor | None,
+    query: Tensor,
+    key: Tensor,
+    causal: bool,
+    window: int | None,
+) -> Sequences | None:
+    """Several sequences in the one row: by keywords, or by positions that start again.
+
+    Raises:
+        ValueError: they are told beside a cache that holds tokens, or beside a mask.
+    """
+    batch, _, tokens, _ = query.shape
+    sequences = Sequences.of_keywords(kwargs, batch, tokens)
+    if sequences is None:
+        positions = kwargs.get("position_ids")
+        if not causal or not _starts_again(positions, mask):
+            return None
+        assert positions is not None
+        sequences = Sequences.of_positions(positions) if len(positions) == 1 == batch else None
+        what = "position_ids that start again (packed sequences)"
+    else:
+        what = "cu_seq_lens_q (packed sequences)"
+    fits = sequences is not None and key.shape[2] == tokens
+    if sequences is None or not fits or not _says_no_more(mask, sequences, causal, window):
+        raise ValueError(
+            f'attn_implementation="{NAME}" got {what} together with a cache that holds tokens, a '
+            "mask, or several rows, where they would see each other: pass one row and no "
+            "attention_mask"
+        )
+    return sequences
+
+
+def _says_no_more(
+    mask: Tensor | None, sequences: Sequences, causal: bool, window: int | None
+) -> bool:
+    """Whether a mask only says what sequences, causality and the window say: it has no pads."""
+    if isinstance(mask, WindowMask) and mask.written is None:
+        mask = mask.key_mask
+    if mask is None:
+        return True
+    if not on_host(mask):
+        return False
+    if mask.ndim == 2:
+        return bool(mask.all())
+    # From transformers, which parts sequences by their positions where there is no cache.
+    said = sequences.visibility(mask.shape[-1], causal=causal, window=window).attn_mask
+    return said is not None and torch.equal(mask, said)
+
+
+def _starts_again(positions: Tensor | None, mask: Tensor | None) -> bool:
+    """Whether the host sees positions that start again, and a mask that does not part them."""
     if positions is None or positions.ndim != 2 or positions.shape[1] == 1:
-        return
+        return False
     if not on_host(positions):
-        return
+        return False
     restarts = (positions[:, 1:] == 0) & (positions[:, :-1] > 0)
     if mask is not None:
         sees_previous = _sees_previous(mask, positions.shape[1])
         if sees_previous is None:
-            return
+            return False
         restarts = restarts & sees_previous
     try:
-        packed = bool(restarts.any())
+        return bool(restarts.any())
     except RuntimeError:  # FakeTensorMode and make_fx refuse to tell a value
-        return
-    if packed:
-        raise ValueError(
-            f'attn_implementation="{NAME}" got position_ids that start again (packed sequences) '
-            "together with a cache or a mask, where they would see each other: pass "
-            "use_cache=False and no attention_mask"
-        )
+        return False
 
 
 def _sees_previous(mask: Tensor, queries: int) -> Tensor | None:

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from ...functional import masked_attention
+from ...functional import masked_attention, packed_attention
+from ..call.sequences import Sequences
 from ..call.visibility import Visibility, wants_grad
-from ..trace.trace import MASKED, STOCK, TEXTBOOK
+from ..trace.trace import MASKED, PACKED, STOCK, TEXTBOOK
 from .textbook import textbook_attention
 
-__all__ = ["Layer", "attend"]
+__all__ = ["Layer", "attend", "attend_in_sequences"]
 
 
 @dataclass(frozen=True)
@@ -84,3 +85,42 @@ def attend(
         is_causal=seen.causal,
     )
     return STOCK, out, None
+
+
+def attend_in_sequences(
+    layer: Layer,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    sequences: Sequences,
+    *,
+    causal: bool,
+    textbook: bool,
+) -> tuple[str, Tensor, Tensor | None]:
+    """``attend`` where the one row of the batch holds several sequences, back to back.
+
+    Args:
+        layer: the layer.
+        query: ``[1, heads, tokens, head_dim]``.
+        key: ``[1, kv_heads, tokens, head_dim]``.
+        value: ``[1, kv_heads, tokens, value_dim]``.
+        sequences: where they begin.
+        causal: whether a token sees what comes before it only.
+        textbook: run step by step.
+    """
+    sequences = sequences.on(query.device)
+    if textbook or layer.dropout > 0.0 or wants_grad(query, key, value):
+        seen = sequences.visibility(query.shape[2], causal=causal, window=layer.window)
+        return attend(layer, query, key, value, seen, textbook=textbook)
+    query, key, value = (states[0].transpose(0, 1) for states in (query, key, value))
+    out = packed_attention(
+        query,
+        key,
+        value,
+        sequences.cu_seqlens,
+        sequences.longest,
+        causal=causal,
+        window=layer.window,
+        scale=layer.scale,
+    )
+    return PACKED, out[None], None

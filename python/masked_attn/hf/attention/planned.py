@@ -19,7 +19,7 @@ from ..call.plan import Plan
 from ..call.visibility import Visibility, wants_grad
 from ..instance.attention_config import AttentionConfig
 from ..trace.trace import CACHED, PACKED, STOCK
-from .paths import Layer, attend
+from .paths import Layer, attend, attend_in_sequences
 from .stock import stock_attention
 
 __all__ = ["attend_as_planned", "attend_to_encoder", "cross_attention_follows", "running_plan"]
@@ -87,7 +87,9 @@ def attend_as_planned(
             key, value = cache.update(key, value, layer_number(layer, config))
         said = {"dropout": layer.dropout, "scaling": layer.scale, "sliding_window": layer.window}
         return stock_attention(layer.module, config, query, key, value, mask, **said, **kwargs)
-    if plan.packing is not None:
+    if plan.sequences is not None:
+        path, out, weights = _sequential(layer, config, query, key, value, cache, plan)
+    elif plan.packing is not None:
         path, out, weights = _packed(layer, config, query, key, value, cache, plan)
     else:
         path, out, weights = _padded(layer, config, query, key, value, cache, plan)
@@ -117,6 +119,8 @@ def _packed(
     if (
         packing.filled
         or packing.has_pads
+        # A window counts slots: holes must be there.
+        or (layer.window is not None and packing.runs is None)
         or plan.static
         or wants_grad(query, key, value)
         or layer.dropout > 0.0
@@ -137,6 +141,26 @@ def _packed(
         scale=layer.scale,
     )
     return PACKED, out[None], None
+
+
+def _sequential(
+    layer: Layer,
+    config: AttentionConfig,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    cache: Cache | None,
+    plan: Plan,
+) -> tuple[str, Tensor, Tensor | None]:
+    """``_padded`` for ``[1, heads, tokens, head_dim]``, several sequences in the one row."""
+    assert plan.sequences is not None
+    if cache is not None:
+        cache.update(key, value, layer_number(layer, config))
+    result = attend_in_sequences(
+        layer, query, key, value, plan.sequences, causal=plan.seen.causal, textbook=plan.textbook
+    )
+    _tell_why(plan, config.number, result[0], wants_grad(query, key, value))
+    return result
 
 
 def _store_packed(cache: Cache, key: Tensor, value: Tensor, number: int, packing: Packing) -> None:
@@ -201,7 +225,7 @@ def _in_place(
     static: bool,
 ) -> Tensor | None:
     """Attention that writes the cache itself; None for a cache that it cannot take."""
-    window = None if seen.attn_mask is not None else layer.window
+    window = None if seen.says_all else layer.window
     masks: dict[str, Any] = {
         "key_mask": seen.key_mask,
         "attn_mask": seen.attn_mask,

@@ -25,6 +25,7 @@ from ..trace.trace import Trace
 from .forward_call import ForwardCall
 from .packing import Packing
 from .reading import packing_of
+from .sequences import Sequences
 from .visibility import Visibility, on_host
 
 __all__ = ["LeftToStock", "Plan", "make_plan", "runs_layers_again"]
@@ -62,6 +63,7 @@ class Plan:
         static: the cache is a static one, and ``seen`` spans all its slots; those that are not yet
             filled are out of sight besides.
         encoder: what cross attention sees of the encoder's states, if there are any.
+        sequences: several that lie back to back in the one row of the input.
         packing: the layers run without most pads, on tokens that lie as this says.
         pads: why the layers compute pads although there are some, where that can be helped.
     """
@@ -72,6 +74,7 @@ class Plan:
     cache: Cache | None = None
     static: bool = False
     encoder: Visibility | None = None
+    sequences: Sequences | None = None
     packing: Packing | None = None
     pads: str | None = None
 
@@ -108,6 +111,7 @@ def make_plan(
         raise LeftToStock("gradient checkpointing is on")
     batch, queries = _size(family, call)
     static = is_static(self_attention_cache(call.cache))
+    sequences = _sequences(family, model, call, batch, queries)
     plan = Plan(
         seen=_visibility(family, model, call, batch, queries, static),
         textbook=output_attentions or not levels.fused,
@@ -115,6 +119,7 @@ def make_plan(
         cache=call.cache,
         static=static,
         encoder=_encoder_visibility(call, batch),
+        sequences=sequences,
     )
     # A mask of four dimensions says what may be seen, but not which queries somebody reads.
     dense = isinstance(call.mask, Tensor) and call.mask.ndim == 4
@@ -124,7 +129,7 @@ def make_plan(
             plan = replace(plan, packing=packing, pads=pads)
     # Weights are ours in every mode, so that they mean the same. Without pads everything but
     # attention itself has less to do, so training stays here, too.
-    if plan.packing is None and not output_attentions:
+    if plan.packing is None and plan.sequences is None and not output_attentions:
         _refuse_training(family, model, call, plan.pads)
     return plan
 
@@ -135,6 +140,9 @@ def runs_layers_again(model: Any) -> bool:
 
 
 def _refuse_what_only_stock_knows(family: ModelFamily, model: Any, call: ForwardCall) -> None:
+    refused = family.refused(model.config)  # what is said of a config may change after the patch
+    if refused is not None:
+        raise LeftToStock(refused)
     implementation = model.config._attn_implementation
     if not _is_known(implementation):
         raise LeftToStock(f"attention implementation {implementation}")
@@ -195,9 +203,10 @@ def _visibility(
     keys = slots if static else seen + queries
     mask = call.mask
     if mask is None:
-        sequences = _sequences(family, model, call, batch)
-        causal = family.causal and sequences is None
-        return Visibility(keys=keys, attn_mask=sequences, causal=causal)
+        jumps = _positions_that_jump(family, model, call)
+        if jumps is None or (batch == 1 and on_host(jumps)):  # those are ``Sequences``
+            return Visibility(keys=keys, causal=family.causal)
+        return Visibility(keys=keys, attn_mask=_parted(jumps, batch))
     if not isinstance(mask, Tensor):
         raise LeftToStock(f"attention_mask is a {type(mask).__name__}")
     if mask.ndim == 4:
@@ -269,12 +278,30 @@ def _one_of_each_kind(cache: Cache) -> list[int]:
     return sorted(kinds.values()) or [0]
 
 
-def _sequences(family: ModelFamily, model: Any, call: ForwardCall, batch: int) -> Tensor | None:
-    """Without mask and cache, positions that jump mean several sequences in one row.
+def _sequences(
+    family: ModelFamily, model: Any, call: ForwardCall, batch: int, queries: int
+) -> Sequences | None:
+    """Several sequences in one row: by keywords, or by positions that jump.
 
-    Returns:
-        Bool ``[batch, 1, queries, queries]``, True for earlier keys of the same sequence; None
-        where the host knows that each row is one sequence.
+    Raises:
+        ValueError: keywords beside a mask, or beside a cache that holds tokens.
+    """
+    sequences = Sequences.of_keywords(call.arguments, batch, queries)
+    if sequences is None:
+        jumps = _positions_that_jump(family, model, call) if call.mask is None else None
+        readable = jumps is not None and batch == 1 and on_host(jumps)
+        return Sequences.of_positions(jumps.view(1, -1)) if readable and jumps is not None else None
+    if call.mask is not None:
+        raise ValueError("cu_seq_lens_q was given beside attention_mask: only one can count")
+    if call.cache is not None and call.cache.get_seq_length():
+        raise ValueError("cu_seq_lens_q was given beside a cache that holds tokens")
+    return sequences
+
+
+def _positions_that_jump(family: ModelFamily, model: Any, call: ForwardCall) -> Tensor | None:
+    """Positions that, without mask and cache, mean several sequences in one row.
+
+    None where the host knows that each row is one sequence.
     """
     positions = call.positions
     # With use_cache a new cache is there before stock code looks, and then it does not look.
@@ -284,9 +311,14 @@ def _sequences(family: ModelFamily, model: Any, call: ForwardCall, batch: int) -
         return None
     if positions.ndim > 2:
         raise LeftToStock(f"position_ids has {positions.ndim} dimensions")
-    jumps = positions.diff(dim=-1) != 1
-    if on_host(positions) and not bool(jumps.any()):
+    if on_host(positions) and not bool((positions.diff(dim=-1) != 1).any()):
         return None
+    return positions
+
+
+def _parted(positions: Tensor, batch: int) -> Tensor:
+    """Bool ``[batch, 1, queries, queries]``, True for earlier keys of the same sequence."""
+    jumps = positions.diff(dim=-1) != 1
     number = torch.nn.functional.pad(jumps.cumsum(-1), (1, 0)).expand(batch, -1)
     same = number[:, None, :, None] == number[:, None, None, :]
     return same.tril()

@@ -12,7 +12,7 @@ from torch.autograd import forward_ad
 from torch.jit import is_tracing  # type: ignore[attr-defined]
 
 from ...functional import expand_mask
-from ...reference import visible
+from ...reference import position_visible, visible
 
 __all__ = ["Visibility", "has_tangent", "is_masked", "on_host", "wants_grad"]
 
@@ -27,6 +27,7 @@ class Visibility:
         attn_mask: bool or float, broadcastable to ``[batch, heads, queries, keys]``.
         causal: bottom-right aligned causal mask.
         window: sliding window, in keys.
+        says_all: the windows of layers do not count beside these masks.
     """
 
     keys: int
@@ -34,6 +35,7 @@ class Visibility:
     attn_mask: Tensor | None = None
     causal: bool = False
     window: int | None = None
+    says_all: bool = False
 
     @classmethod
     def of_4d(cls, mask: Tensor, batch: int, keys: int, filled: int | None = None) -> Visibility:
@@ -50,7 +52,7 @@ class Visibility:
         """
         same_for_all = mask.shape[1] == 1 and (mask.shape[2] == 1 or mask.stride(2) == 0)
         if mask.dtype == torch.bool and same_for_all and mask.shape[0] == batch:
-            return cls(keys=keys, key_mask=mask[:, 0, 0, :])
+            return cls(keys=keys, key_mask=mask[:, 0, 0, :], says_all=True)
         same_heads = mask.shape[:2] == (batch, 1)
         if (
             filled is not None
@@ -61,8 +63,8 @@ class Visibility:
         ):
             key_mask = _key_mask_of(mask[:, 0], filled)
             if key_mask is not None:
-                return cls(keys=keys, key_mask=key_mask, causal=True)
-        return cls(keys=keys, attn_mask=mask)
+                return cls(keys=keys, key_mask=key_mask, causal=True, says_all=True)
+        return cls(keys=keys, attn_mask=mask, says_all=True)
 
     def up_to(self, keys: int) -> Visibility:
         """The same for the first ``keys`` slots; nothing behind them is seen."""
@@ -70,20 +72,22 @@ class Visibility:
         return replace(self, keys=keys, key_mask=key_mask)
 
     def in_layer(self, window: int | None, keys: int) -> Visibility:
-        """The same for a layer with a window, and with only the last ``keys`` keys in its cache.
-
-        What a 4-D mask says is all: the window of the layer does not count beside it.
-        """
-        if self.attn_mask is not None:
+        """The same for a layer with a window, and with only the last ``keys`` keys in its cache."""
+        key_mask, attn_mask = self.key_mask, self.attn_mask
+        if self.says_all:
             window = None
+        elif attn_mask is not None and window is not None:
+            near = position_visible(
+                *attn_mask.shape[-2:], causal=False, window=window, device=attn_mask.device
+            )
+            return replace(self, attn_mask=attn_mask & near, says_all=True).in_layer(None, keys)
         if window == self.window and keys >= self.keys:
             return self
         if keys >= self.keys:
             return replace(self, window=window)
-        key_mask, attn_mask = self.key_mask, self.attn_mask
         key_mask = None if key_mask is None else key_mask[:, -keys:]
         attn_mask = None if attn_mask is None else attn_mask[..., -keys:]
-        return Visibility(keys, key_mask, attn_mask, self.causal, window)
+        return replace(self, keys=keys, key_mask=key_mask, attn_mask=attn_mask, window=window)
 
     def from_position(self, position: Tensor, queries: int) -> Visibility:
         """Causal from slot ``position`` on, which only the device knows, said by a mask."""
@@ -96,7 +100,7 @@ class Visibility:
             mask = mask & (slots > last - self.window)
         if self.key_mask is not None:
             mask = mask & self.key_mask[:, None, None, :]
-        return Visibility(keys=self.keys, attn_mask=mask)
+        return Visibility(keys=self.keys, attn_mask=mask, says_all=True)
 
     def on(self, device: torch.device) -> Visibility:
         """The same masks on another device: layers may be spread over several."""

@@ -18,11 +18,14 @@ def _refused(config: Any) -> str | None:
     return None
 
 
-def _decoder(name: str, folder: str, prefix: str, backbone: str | None = None) -> ModelFamily:
+def _decoder(
+    name: str, folder: str, prefix: str, backbone: str | None = None, type_name: str | None = None
+) -> ModelFamily:
     """A family whose classes are named after ``prefix``."""
     return ModelFamily(
         name=name,
         folder=folder,
+        type_name=type_name,
         backbone=backbone or f"{prefix}Model",
         layers="layers",
         layer=f"{prefix}DecoderLayer",
@@ -37,5 +40,6 @@ DECODERS = (
     _decoder("Qwen2", "qwen2", "Qwen2"),
     _decoder("Qwen3", "qwen3", "Qwen3"),
     _decoder("Mistral", "mistral", "Mistral"),
-    _decoder("Gemma 3", "gemma3", "Gemma3", backbone="Gemma3TextModel"),
+    _decoder("Gemma 3", "gemma3", "Gemma3", "Gemma3TextModel", "gemma3_text"),
+    _decoder("Granite", "granite", "Granite"),
 )

@@ -34,6 +34,7 @@ class ModelFamily:
     Attributes:
         name: for messages.
         folder: of the family in ``transformers.models``.
+        type_name: ``model_type`` of its configs, where that is not the folder.
         backbone: class of the model without heads, whose ``forward`` is stood in for.
         layers: path from the backbone to its list of layers.
         layer: class of a layer.
@@ -58,6 +59,7 @@ class ModelFamily:
     attention: str
     attention_class: str
     cross_attention: str | None = None
+    type_name: str | None = None
     causal: bool = True
     folds_leading: bool = False
     first_position: Callable[[Any], int] = from_zero
@@ -65,6 +67,11 @@ class ModelFamily:
     dropout: str = "attention_dropout"
     pooler: str | None = None
     refused: Callable[[Any], str | None] = nothing_refused
+
+    @property
+    def model_type(self) -> str:
+        """What configs of the family say of themselves."""
+        return self.type_name or self.folder
 
     @property
     def module_name(self) -> str:

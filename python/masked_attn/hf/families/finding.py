@@ -30,9 +30,10 @@ def backbone_inside(model: Any) -> tuple[ModelFamily, Any]:
         family = family_of(module)
         if family is not None:
             found[name] = family, module
-    decoders = [pair for pair in found.values() if pair[0].causal]
-    if len(found) == 1 or len(decoders) == 1:
-        return decoders[0] if decoders else next(iter(found.values()))
+    if len(found) > 1:
+        found = _decoder_of(model, found)
+    if len(found) == 1:
+        return next(iter(found.values()))
     if found:
         names = ", ".join(sorted(found))
         raise ValueError(
@@ -45,6 +46,19 @@ def backbone_inside(model: Any) -> tuple[ModelFamily, Any]:
         f"{type(model).__name__}. For other models call register_attention() and load them with "
         'attn_implementation="masked_attn" or call model.set_attn_implementation("masked_attn")'
     )
+
+
+def _decoder_of(
+    model: nn.Module, found: dict[str, tuple[ModelFamily, nn.Module]]
+) -> dict[str, tuple[ModelFamily, nn.Module]]:
+    """The decoder alone, where all are parts of one encoder-decoder; else all."""
+    decoders = {name: pair for name, pair in found.items() if pair[0].causal}
+    for module in model.modules():
+        if getattr(getattr(module, "config", None), "is_encoder_decoder", False):
+            parts = set(module.modules())
+            if len(decoders) == 1 and all(part in parts for _, part in found.values()):
+                return decoders
+    return found
 
 
 def generators_inside(model: nn.Module, backbone: nn.Module) -> list[Any]:

@@ -154,7 +154,7 @@ def inside_of_linear(act: nn.Module) -> Activation | None:
 def _name(act: nn.Module) -> str | None:
     if type(act) is nn.GELU:
         return "gelu" if act.approximate == "none" else "gelu_tanh"
-    return None if getattr(act, "inplace", False) else NAMES.get(type(act))
+    return None if act.__dict__.get("inplace") else NAMES.get(type(act))
 
 
 def hidden_activations(modules: Iterable[nn.Module]) -> Iterator[nn.Module]:

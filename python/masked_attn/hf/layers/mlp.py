@@ -60,7 +60,7 @@ def _activation(mlp: nn.Module, recipe: Recipe) -> Activation | None:
     if held.keys() != recipe.parts or torch_modules._has_any_global_hook():
         return None
     # Slices of a sequence, to save memory: our one pass would need it all at once.
-    if getattr(mlp, "chunk_size_feed_forward", 0):
+    if mlp.__dict__.get("chunk_size_feed_forward"):
         return None
     first: Any = held[recipe.first]
     # With a hook of accelerate, `forward` is the hook.

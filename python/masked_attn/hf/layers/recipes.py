@@ -5,7 +5,7 @@ The surprise: classes stand here by name, so that no model is imported that nobo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
@@ -27,17 +27,21 @@ class Recipe:
         act: the activation; None where the class calls a function, ``function``.
         rest: what follows, in order.
         function: the name that ``linear`` has for that function.
+        up: the layer whose result the activation is multiplied by, if there is one.
+        parts: the names of all modules that an instance holds.
     """
 
     first: str
     act: str | None
     rest: tuple[str, ...] = ()
     function: Activation | None = None
+    up: str | None = None
+    # An attribute and no property: every forward reads it, and torch.compile traces no lock.
+    parts: frozenset[str] = field(init=False)
 
-    @property
-    def parts(self) -> set[str]:
-        """The names of all modules that an instance holds."""
-        return {self.first, *self.rest} | ({self.act} if self.act else set())
+    def __post_init__(self) -> None:
+        names = (self.first, self.act, self.up, *self.rest)
+        object.__setattr__(self, "parts", frozenset(name for name in names if name is not None))
 
     def run(self, module: nn.Module, x: Tensor, name: Activation) -> Tensor:
         """``forward`` of ``module``, its activation (``name``) inside ``linear``."""
@@ -65,14 +69,8 @@ class Chain(Recipe):
 class Gated(Recipe):
     """``act(first(x)) * up(x)``."""
 
-    up: str = "up_proj"
-
-    @property
-    def parts(self) -> set[str]:
-        return super().parts | {self.up}
-
     def activated(self, held: dict[str, Any], x: Tensor, name: Activation) -> Tensor:
-        gate, up = held[self.first], held[self.up](x)
+        gate, up = held[self.first], held[str(self.up)](x)
         # Whatever stands at ``up`` may be an adapter in training, or a layer of another dtype.
         if takes(up, gate.weight, gate.bias):
             return linear(x, gate.weight, gate.bias, activation=name, multiplier=up)
@@ -93,7 +91,7 @@ class FusedGate(Recipe):
 
 INTERMEDIATE = Chain("dense", "intermediate_act_fn")
 LM_HEAD = Chain("dense", None, ("layer_norm", "decoder"), function="gelu")
-GATED = Gated("gate_proj", "act_fn", ("down_proj",))
+GATED = Gated("gate_proj", "act_fn", ("down_proj",), up="up_proj")
 
 # By the name of the model in transformers, then of the class.
 TABLE: dict[str, dict[str, Recipe]] = {
@@ -103,6 +101,7 @@ TABLE: dict[str, dict[str, Recipe]] = {
     "qwen3": {"Qwen3MLP": GATED},
     "mistral": {"MistralMLP": GATED},
     "gemma3": {"Gemma3MLP": GATED},
+    "granite": {"GraniteMLP": GATED},
     "bert": {
         "BertIntermediate": INTERMEDIATE,
         "BertPredictionHeadTransform": Chain("dense", "transform_act_fn", ("LayerNorm",)),

@@ -58,6 +58,15 @@ GEMMA = {
     "sliding_window": WINDOW,
     "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
 }
+# Its four multipliers are 1 where nobody says otherwise; its bias is off.
+GRANITE = {
+    "attention_multiplier": 0.2,
+    "embedding_multiplier": 3.0,
+    "residual_multiplier": 0.5,
+    "logits_scaling": 2.0,
+    "attention_bias": True,
+    "mlp_bias": True,
+}
 
 
 @dataclass(frozen=True)
@@ -174,6 +183,7 @@ DECODERS = [
     _decoder("mistral_no_window", "Mistral", sliding_window=None),
     _gemma3("gemma3"),
     _gemma3("gemma3_256", head_dim=256, query_pre_attn_scalar=256, num_key_value_heads=1),
+    _decoder("granite", "Granite", **GRANITE),
 ]
 ENCODERS = [
     _encoder("bert", "Bert", "BertConfig"),

@@ -78,6 +78,13 @@ DECODERS = {
         layer_types=["sliding_attention", "full_attention"],
         sliding_window=20,
     ),
+    "granite": shape(
+        "granite",
+        hidden_size=512,
+        intermediate_size=900,
+        num_attention_heads=8,
+        num_key_value_heads=2,
+    ),
 }
 BASE = {"hidden_size": 768, "num_attention_heads": 12}
 ENCODERS = {

@@ -208,7 +208,7 @@ def test_attention_replaced_by_others():
 def test_two_models_inside_are_refused():
     """Nobody can say which one is meant."""
     both = nn.ModuleDict({"one": FAMILIES["llama"].build(), "other": FAMILIES["bert"].build()})
-    with pytest.raises((ValueError, TypeError), match="patch each|several"):
+    with pytest.raises((ValueError, TypeError), match="holds 2 models: one, other; call patch"):
         patch(both)
     assert paths(both["one"]) == {} and paths(both["other"]) == {}
 

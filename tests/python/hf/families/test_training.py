@@ -29,11 +29,9 @@ def build(family, **config):
 
 
 def labels_of(rows):
-    """The first real token of a row would be foretold by a pad."""
-    labels = rows.ids.masked_fill(~rows.real, -100)
-    first = rows.real.long().argmax(-1)
-    labels[torch.arange(len(labels)), first] = -100
-    return labels
+    """No token that would be foretold by a pad: what it saw may be nothing."""
+    before = torch.nn.functional.pad(rows.real, (1, 0))[:, :-1]
+    return rows.ids.masked_fill(~(rows.real & before), -100)
 
 
 def loss_of(model, rows):

@@ -8,7 +8,18 @@ from typing import Any
 from unittest import mock
 
 import torch
-from hf.features.feature import CACHED, IDS, MASK, MASKED, PACKED, Feature, generating, stock
+from hf.features.families import GPT2, LLAMA, MISTRAL
+from hf.features.feature import (
+    CACHED,
+    IDS,
+    MASK,
+    MASKED,
+    PACKED,
+    STOCK,
+    Feature,
+    generating,
+    stock,
+)
 from hf.models import generate
 from torch import Tensor
 from transformers import DynamicCache
@@ -19,6 +30,8 @@ from masked_attn.hf import KVCache
 from masked_attn.hf.call import plan
 
 SLOTS = 40
+FORGETS = "the cache hands over 4 slots from 6 on, after 9"
+A_DICT = "attention_mask is a dict"
 
 
 class Elsewhere(QuantizedLayer):
@@ -67,7 +80,8 @@ def kv_cache(model: Any) -> Any:
 
 def cropped(model: Any) -> Any:
     """Four tokens are taken back, then others follow."""
-    cache = KVCache() if report(model)["patched"] else DynamicCache(config=model.config)
+    # Without the config its layers with windows forget no token, and can be cropped, too.
+    cache = KVCache() if report(model)["patched"] else DynamicCache()
     with torch.no_grad():
         model(IDS, past_key_values=cache)
         cache.crop(-4)
@@ -82,8 +96,16 @@ CACHES = {
         note="the cache's own `update`, then the operator",
     ),
     "`StaticCache`": generating(
-        cache_implementation="static", paths=(CACHED,), note="written in place"
-    ),
+        cache_implementation="static",
+        paths=(CACHED,),
+        note=(
+            "written in place. Stock code goes on where `generate` hands over a ready mask for "
+            "each kind of layer, and where layers have windows"
+        ),
+    )
+    .but("Qwen2", "Qwen3", paths=(STOCK,), why=(A_DICT,))
+    .but("Gemma 3", paths=(STOCK,), why=(A_DICT, FORGETS))
+    .but("Mistral", paths=(MASKED, STOCK), why=(FORGETS,)),
     "caches of half the size": Feature(
         lambda model: generate(model, IDS, MASK).logits[0],
         levels={"cache_dtype": torch.bfloat16},
@@ -103,11 +125,13 @@ CACHES = {
         offloaded_static_on_a_device,
         only_last=True,
         note="steps after the prompt: tokens are counted on the GPU",
+        families=GPT2 + LLAMA,
     ),
     "static caches with a window": stock(
-        "the cache hands over 4 slots from 6 on, after 9",
+        FORGETS,
         given(layered(lambda: StaticSlidingWindowLayer(SLOTS, 4))),
         only_last=True,
         note="once they have forgotten tokens",
+        families=GPT2 + LLAMA + MISTRAL,
     ),
 }

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from hf.families.models import FAMILIES
 from hf.models import gpt2
 
 
@@ -17,9 +18,31 @@ def small_gpt2(*, head_dim: int = 16, **more: Any) -> Any:
     return gpt2(embed=2 * head_dim, **more)
 
 
-# Make a small model with a head of language. Keywords: ``implementation``, ``head_dim``, and others
-# of its config.
-SMALL: dict[str, Callable[..., Any]] = {"GPT-2": small_gpt2}
+def small(name: str, usual: str) -> Callable[..., Any]:
+    """Make the model that the tests of families have under this name, with this head."""
+
+    def build(*, head: str = usual, **more: Any) -> Any:
+        return FAMILIES[name].build(head, **{"implementation": "sdpa", **more})
+
+    return build
+
+
+# Make a small model with a head of language. Keywords: ``implementation``, of decoders
+# ``head_dim``, of all but GPT-2 another ``head``, and others of its config.
+SMALL: dict[str, Callable[..., Any]] = {
+    "GPT-2": small_gpt2,
+    "Llama": small("llama", "ForCausalLM"),
+    "Qwen2": small("qwen2", "ForCausalLM"),
+    "Qwen3": small("qwen3", "ForCausalLM"),
+    "Mistral": small("mistral", "ForCausalLM"),
+    "Gemma 3": small("gemma3", "ForCausalLM"),
+    "BERT": small("bert", "ForMaskedLM"),
+    "RoBERTa": small("roberta", "ForMaskedLM"),
+    "XLM-RoBERTa": small("xlm_roberta", "ForMaskedLM"),
+    "Electra": small("electra", "ForMaskedLM"),
+    "DistilBERT": small("distilbert", "ForMaskedLM"),
+    "ModernBERT": small("modernbert", "ForMaskedLM"),
+}
 
 
 @dataclass(frozen=True)
@@ -37,7 +60,18 @@ class Families:
         return Families(f"{self.label} but {others.label}", left)
 
 
-GPT2 = Families("GPT-2", ("GPT-2",))
-DECODERS = Families("decoders", ("GPT-2",))
+def family(name: str) -> Families:
+    return Families(name, (name,))
+
+
+GPT2, LLAMA, MISTRAL = family("GPT-2"), family("Llama"), family("Mistral")
+GEMMA3, BERT, MODERNBERT = family("Gemma 3"), family("BERT"), family("ModernBERT")
+# Positions turn queries and keys; MLPs have a gate.
+ROTARY = ("Llama", "Qwen2", "Qwen3", "Mistral", "Gemma 3")
+# Their layers say at each call how wide their window is, or that they have none.
+WIDTH_IS_SAID = ("Qwen2", "Qwen3", "Mistral", "Gemma 3")
+DECODERS = Families("decoders", ("GPT-2", *ROTARY))
+LIKE_BERT = ("BERT", "RoBERTa", "XLM-RoBERTa", "Electra")
+ENCODERS = Families("encoders", (*LIKE_BERT, "DistilBERT", "ModernBERT"))
 # What the page explains.
-GROUPS = (DECODERS,)
+GROUPS = (DECODERS, ENCODERS)

@@ -70,6 +70,10 @@ class Feature:
         """As it is for this family."""
         return replace(self, **self.differs.get(family, {}))
 
+    def but(self, *names: str, **changes: Any) -> Feature:
+        """The same with what is different for these families."""
+        return replace(self, differs={**self.differs, **dict.fromkeys(names, changes)})
+
 
 def name_of(text: str) -> str:
     """The name of a feature or family in a test id."""
@@ -113,3 +117,13 @@ def layers_of(model: Any) -> nn.ModuleList:
 def with_config(**config: Any) -> Callable[..., Any]:
     """Makes a model with this config."""
     return lambda make, **more: make(**{**config, **more})
+
+
+def change_config(**changes: Any) -> Callable[[Any], None]:
+    """Something to do to a model after it is patched."""
+
+    def change(model: Any) -> None:
+        for name, value in changes.items():
+            setattr(model.base_model.config, name, value)
+
+    return change

@@ -30,7 +30,8 @@ SEED = torch.Generator().manual_seed(3)
 EMBEDS = torch.randn(3, TOKENS, 32, generator=SEED)
 TYPES = torch.randint(0, VOCAB, (3, TOKENS), generator=SEED)
 POSITIONS = torch.randint(0, 64, (3, TOKENS), generator=SEED)
-JUMPS = torch.tensor([[0, 1, 2, 3, 0, 1, 2, 0, 1]])
+# The first sequence is longer than the windows of layers.
+JUMPS = torch.tensor([[0, 1, 2, 3, 4, 5, 0, 1, 2]])
 # Some keys are later than their query; each query sees itself.
 DENSE = (torch.rand(3, 1, TOKENS, TOKENS, generator=SEED) < 0.5) | torch.eye(TOKENS).bool()
 BIAS = torch.randn(3, 8, TOKENS, TOKENS, generator=SEED).masked_fill(~DENSE, -torch.inf)
@@ -46,6 +47,13 @@ def unpadded(note: str, **inputs: Any) -> Feature:
         return model(input_ids=IDS, **inputs).logits
 
     return Feature(run, (MASKED,), note)
+
+
+@torch.no_grad()
+def dense(model: Any) -> Any:
+    """Any mask, and one that a 2-D mask could say: windows of layers do not count beside either."""
+    masks = (DENSE, torch.ones_like(DENSE).tril())
+    return [model(input_ids=IDS, attention_mask=mask).logits for mask in masks]
 
 
 @torch.no_grad()
@@ -117,11 +125,12 @@ INPUTS = {
         note="goes on after the pads, as stock does",
     ),
     "masks with holes": generating(mask=HOLES, paths=(CACHED,)),
-    "4-D boolean mask": unpadded(
-        attention_mask=DENSE,
+    "4-D boolean mask": Feature(
+        dense,
+        paths=(MASKED,),
         note=(
-            "says all that is visible; no causal mask is added. One that says what a 2-D "
-            "mask could say, as those that `generate` makes for a `StaticCache`, counts as "
+            "says all that is visible; no causal mask and no window is added. One that says what "
+            "a 2-D mask could say, as those that `generate` makes for a `StaticCache`, counts as "
             "that one, on a CPU; but no pad is left out, for nobody says which queries are "
             "read"
         ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from hf.features.families import GPT2
+from hf.features.families import GPT2, WIDTH_IS_SAID
 from hf.features.feature import IDS, Feature, forward, stock, with_config
 from hf.features.inputs_left_to_stock import refused
 from transformers import AttentionInterface, AttentionMaskInterface
@@ -33,7 +33,9 @@ KEYWORDS = {
     ),
     "`s_aux`": keyword("s_aux", torch.zeros(2)),
     "`position_bias`": keyword("position_bias", torch.zeros(1, 2, 9, 9)),
-    "`sliding_window`": keyword("sliding_window", 4),
+    "`sliding_window`": keyword("sliding_window", 4).but(
+        *WIDTH_IS_SAID, run=refused(input_ids=IDS, sliding_window=4), note="its error"
+    ),
     "`cache` as a keyword": keyword(
         "cache",
         object(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from hf.features.families import GROUPS
@@ -47,13 +47,8 @@ def _line(*cells: str) -> str:
 
 
 def _ran(row: Feature) -> str:
-    """Paths and reasons; then those of each family where they are others."""
-    texts = [_paths(row)]
-    for family in row.differs:
-        other = _paths(row.on(family))
-        if other != texts[0]:
-            texts.append(f"{family}: {other}")
-    return "; ".join(texts)
+    """Paths and reasons; then those of the families where they are others."""
+    return _with_others(row, _paths)
 
 
 def _paths(row: Feature) -> str:
@@ -63,7 +58,14 @@ def _paths(row: Feature) -> str:
 
 
 def _note(row: Feature) -> str:
-    others = [
-        f"{name}: {row.on(name).note}" for name in row.differs if row.on(name).note != row.note
-    ]
-    return "; ".join(note for note in (row.note, *others) if note)
+    return _with_others(row, lambda each: each.note)
+
+
+def _with_others(row: Feature, text: Callable[[Feature], str]) -> str:
+    """The text of a row; then those of the families that have another."""
+    others: dict[str, list[str]] = {}
+    for family in row.differs:
+        others.setdefault(text(row.on(family)), []).append(family)
+    others.pop(text(row), None)
+    parts = [text(row), *(f"{', '.join(names)}: {other}" for other, names in others.items())]
+    return "; ".join(part for part in parts if part)

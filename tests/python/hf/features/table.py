@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from hf.features.caches import CACHES
 from hf.features.decoding import DECODING
+from hf.features.encoders import ENCODER_ROWS
 from hf.features.feature import Feature, name_of
 from hf.features.hooks import HOOKS
 from hf.features.inputs import INPUTS
@@ -22,6 +23,11 @@ SECTIONS: dict[str, dict[str, Feature]] = {
     "Caches": CACHES,
     "Models and outputs": OUTPUTS,
     "Training, keywords, hooks": {**TRAINING, **KEYWORDS, **HOOKS},
+    "Encoders": ENCODER_ROWS,
 }
 # By the name in a test id.
-FEATURES = {name_of(text): row for rows in SECTIONS.values() for text, row in rows.items()}
+FEATURES = {
+    name_of(f"encoders {text}" if heading == "Encoders" else text): row
+    for heading, rows in SECTIONS.items()
+    for text, row in rows.items()
+}

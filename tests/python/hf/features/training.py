@@ -36,7 +36,8 @@ def frozen(make: Any, **more: Any) -> Any:
 def learn_inside(model: Any) -> None:
     """An adapter that the model does not count among its parameters."""
     model.learned = [torch.zeros(32, requires_grad=True)]
-    norm = next(m for m in layers_of(model)[0].modules() if "Norm" in type(m).__name__)
+    # Of the layer itself: attention may have norms of another width.
+    norm = next(m for m in layers_of(model)[0].children() if "Norm" in type(m).__name__)
     norm.register_forward_hook(lambda module, args, out: out + model.learned[0])
 
 
