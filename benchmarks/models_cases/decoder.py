@@ -103,5 +103,6 @@ def wrong_tokens(
             judge = judge or Judge(stock, {"do_sample": False})
             verdict = judge.compare([*prompts[row], *truth[row][:step]], first, second)
             if not verdict.is_tie:
-                wrong.append(f"{where}, {name}, row {row}: token {step} is off by {verdict.gap}")
+                gap = f"{verdict.gap:.1e} below the best, rounding is {verdict.error:.1e}"
+                wrong.append(f"{where}, {name}, row {row}: token {step} is {gap}")
     return wrong

@@ -25,10 +25,11 @@ from common.timing import Contender, Times, take_turns
 from common.trial import OURS
 from rivals_systems.worker_process import WorkerProcess
 
-from .step_worker import CLASSES, STEPS
+from .step_worker import CLASSES
 
 __all__ = ["OLDER", "measure_python_step", "package_folder"]
 
+STEPS = 200
 OLDER = "masked_attn, --against"
 WORKER = Path(__file__).with_name("step_worker.py")
 WAYS = {"forward": "prepare", "generate": None}  # what is timed, and what is done before it
@@ -57,8 +58,9 @@ def measure_python_step(report: Report, against: Path | None) -> None:
     systems: dict[str, Path | None] = {OURS: None, STOCK: None}
     if against is not None:
         systems[OLDER] = against
-    table = report.table(f"a step of width 32, microseconds, {STEPS} steps a turn", COLUMNS)
-    with processes(systems) as workers:
+    steps = 10 if report.options.quick else STEPS
+    table = report.table(f"a step of width 32, microseconds, {steps} steps a turn", COLUMNS)
+    with processes(systems, steps) as workers:
         missing = {name: worker.ask({})["answer"] for name, worker in workers.items()}
         for family in CLASSES:
             for name in workers:
@@ -67,7 +69,7 @@ def measure_python_step(report: Report, against: Path | None) -> None:
             able = {name: each for name, each in workers.items() if family not in missing[name]}
             for way in WAYS:
                 times = take_turns(
-                    contenders(able, family, way), report.options.repeats, agreement()
+                    contenders(able, family, way, steps), report.options.repeats, agreement()
                 )
                 for row in rows(f"{family}, {way}", times):
                     table.add(row)
@@ -85,13 +87,15 @@ def package_folder(text: str) -> Path:
     raise ValueError(f"{text}: no masked_attn with its libraries (_C*.so)")
 
 
-def contenders(workers: Mapping[str, WorkerProcess], family: str, way: str) -> dict[str, Contender]:
+def contenders(
+    workers: Mapping[str, WorkerProcess], family: str, way: str, steps: int
+) -> dict[str, Contender]:
     before = WAYS[way]
     return {
         name: Contender(
             partial(_ask, worker, family, way),
             None if before is None else partial(_ask, worker, family, before),
-            calls=STEPS,
+            calls=steps,
         )
         for name, worker in workers.items()
     }
@@ -108,24 +112,24 @@ def rows(case: str, times: Mapping[str, Times]) -> Iterator[Row]:
 
 
 @contextmanager
-def processes(systems: Mapping[str, Path | None]) -> Iterator[dict[str, WorkerProcess]]:
+def processes(systems: Mapping[str, Path | None], steps: int) -> Iterator[dict[str, WorkerProcess]]:
     """A worker for each system, with ``masked_attn`` from its folder, or this process's own."""
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         workers = {}
         for number, (name, package) in enumerate(systems.items()):
             log = Path(folder) / f"worker-{number}.log"
-            workers[name] = WorkerProcess(_start(name, package, log), log, {})
+            workers[name] = WorkerProcess(_start(name, package, steps, log), log, {})
             stack.callback(workers[name].stop)
         yield workers
 
 
-def _start(name: str, package: Path | None, log: Path) -> subprocess.Popen[str]:
+def _start(name: str, package: Path | None, steps: int, log: Path) -> subprocess.Popen[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     if package is not None:
         environment["PYTHONPATH"] = str(package)
     with log.open("a") as errors:
         return subprocess.Popen(
-            [sys.executable, str(WORKER), "stock" if name == STOCK else "ours"],
+            [sys.executable, str(WORKER), "stock" if name == STOCK else "ours", str(steps)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,

@@ -50,7 +50,7 @@ def measure_sentences(report: Report, name: str, model: Any, lengths: Tensor) ->
             system: Contender(partial(_encode, embedder, texts, size))
             for system, embedder in embedders.items()
         }
-        case = f"{len(texts)} sentences, batch {batch_size or 'default'}"
+        case = f"{len(texts)} sentences by {batch_size or 'default'}"
         add_rows(table, case, take_turns(contenders, report.options.repeats, agreement()))
 
 

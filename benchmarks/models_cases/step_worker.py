@@ -3,7 +3,7 @@
 It imports nothing from its folder: which ``masked_attn`` it has, an older one perhaps, is told by
 PYTHONPATH. Requests and answers are lines of JSON.
 
-    step_worker.py stock | ours
+    step_worker.py (stock | ours) STEPS
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from torch import Tensor
 
 import masked_attn
 
-STEPS = 200
 ROWS, HELD = 2, 8  # prompts, and tokens of the longer one; the other has half of them
 VOCABULARY = 64
 COMMON = {
@@ -49,16 +48,16 @@ HEADS = {"GPT2": "GPT2LMHeadModel", "Llama": "LlamaForCausalLM"}
 class Steps:
     """A model of one family, and what its steps are given."""
 
-    def __init__(self, family: str, ours: bool) -> None:
+    def __init__(self, family: str, ours: bool, steps: int) -> None:
         prefix, sizes = CLASSES[family]
         torch.manual_seed(0)
         config = getattr(transformers, f"{prefix}Config")(**COMMON, **sizes)
         self.model = getattr(transformers, HEADS[prefix])(config).eval()
         self.model.set_attn_implementation("sdpa")
-        self.ours = ours
+        self.ours, self.steps = ours, steps
         if ours:
             masked_attn.patch(self.model)
-        self.mask = torch.ones(ROWS, HELD + STEPS, dtype=torch.long)
+        self.mask = torch.ones(ROWS, HELD + steps, dtype=torch.long)
         self.mask[0, : HELD // 2] = 0
         self.positions = (self.mask.cumsum(-1) - 1).clamp(min=0)
         self.ids = torch.randint(1, VOCABULARY, self.mask.shape)
@@ -74,17 +73,17 @@ class Steps:
         self._forward(0, HELD)
 
     def forward(self) -> Tensor:
-        """``STEPS`` forwards of the prepared cache; the last logits, ``[ROWS, vocabulary]``."""
-        for slot in range(HELD, HELD + STEPS):
+        """``steps`` forwards of the prepared cache; the last logits, ``[ROWS, vocabulary]``."""
+        for slot in range(HELD, HELD + self.steps):
             logits = self._forward(slot, slot + 1)
         return logits
 
     def generate(self) -> Tensor:
-        """``STEPS`` new tokens of a ``generate``, ``[ROWS, STEPS]``; the prompt is a small part."""
+        """``steps`` new tokens of a ``generate``, ``[ROWS, steps]``; the prompt is a small part."""
         tokens: Tensor = self.model.generate(
             input_ids=self.ids[:, :HELD],
             attention_mask=self.mask[:, :HELD],
-            max_new_tokens=STEPS,
+            max_new_tokens=self.steps,
             do_sample=False,
         )
         return tokens[:, HELD:]
@@ -102,12 +101,12 @@ class Steps:
         return logits[:, -1]
 
 
-def load(ours: bool) -> tuple[dict[str, Steps], dict[str, str]]:
+def load(ours: bool, steps: int) -> tuple[dict[str, Steps], dict[str, str]]:
     """The families that run here; and of the others, why not."""
     found, missing = {}, {}
     for family in CLASSES:
         try:
-            found[family] = Steps(family, ours)
+            found[family] = Steps(family, ours, steps)
         except Exception as error:  # an older version may fail with anything
             missing[family] = f"{type(error).__name__}: {error}".splitlines()[0]
     return found, missing
@@ -117,7 +116,7 @@ def load(ours: bool) -> tuple[dict[str, Steps], dict[str, str]]:
 def main() -> None:
     answers, sys.stdout = sys.stdout, sys.stderr  # libraries print, too
     torch.set_num_threads(1)
-    found, missing = load(sys.argv[1] == "ours")
+    found, missing = load(sys.argv[1] == "ours", int(sys.argv[2]))
     for line in sys.stdin:
         request = json.loads(line)
         answer: Any = missing
