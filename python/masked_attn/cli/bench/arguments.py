@@ -21,7 +21,7 @@ def add_bench(commands: Any) -> None:
     parser = commands.add_parser(
         "bench",
         help="time a stock model against a patched one, level by level",
-        description="Time stock GPT-2 and masked_attn, level by level, on one batch of prompts.",
+        description="Time a stock model and masked_attn, level by level, on one batch of prompts.",
         epilog="systems: " + ", ".join(SYSTEMS),
         allow_abbrev=False,
     )

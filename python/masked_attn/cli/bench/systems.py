@@ -1,4 +1,4 @@
-"""What is compared: stock GPT-2 in three ways, and ours, each level on top of those before it."""
+"""What is compared: a stock model in three ways, and ours, each level on top of those before."""
 
 from __future__ import annotations
 

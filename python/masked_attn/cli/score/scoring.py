@@ -27,7 +27,7 @@ def score_batch(model: Any, ids: Tensor, mask: Tensor) -> list[list[float]]:
     Returns:
         For each row one natural logarithm less than it has tokens.
     """
-    hidden = model.transformer(
+    hidden = model.base_model(
         input_ids=ids,
         attention_mask=mask,
         position_ids=positions_from_mask(mask),
@@ -49,7 +49,16 @@ def _losses(model: Any, hidden: Tensor, targets: Tensor) -> Tensor:
     step = max(1, LOGITS_AT_ONCE // model.config.vocab_size)
     dtype = torch.promote_types(model.dtype, torch.float32)
     pieces = [
-        cross_entropy(model.lm_head(some).to(dtype), wanted, reduction="none")
+        cross_entropy(_logits(model, some).to(dtype), wanted, reduction="none")
         for some, wanted in zip(hidden.split(step), targets.split(step), strict=True)
     ]
     return torch.cat(pieces) if pieces else hidden.new_empty(0)
+
+
+def _logits(model: Any, hidden: Tensor) -> Tensor:
+    """The head, and what Granite (a division) and Gemma 3 (a bend) do to its result."""
+    logits: Tensor = model.lm_head(hidden)
+    scaling = getattr(model.config, "logits_scaling", None)
+    cap = getattr(model.config, "final_logit_softcapping", None)
+    logits = logits if scaling is None else logits / scaling
+    return logits if cap is None else torch.tanh(logits / cap) * cap

@@ -17,7 +17,6 @@ from .override import Model, Override
 __all__ = [
     "ForwardOverride",
     "forward_slot",
-    "hand_over_forward",
     "is_own",
     "put_on",
     "restore_attribute",
@@ -46,13 +45,6 @@ def forward_slot(module: nn.Module) -> str:
     """The instance attribute that holds the module's own ``forward``, if any does."""
     hooked = "_hf_hook" in module.__dict__ and "_old_forward" in module.__dict__
     return "_old_forward" if hooked else "forward"
-
-
-def hand_over_forward(old: nn.Module, new: nn.Module) -> None:
-    """A bound ``forward`` in the ``__dict__`` that both share becomes that of ``new``."""
-    slot = forward_slot(old)
-    if slot in old.__dict__ and runs_own_forward(old):
-        new.__dict__[slot] = type(new).forward.__get__(new)
 
 
 def restore_forward(module: nn.Module, previous: Callable[..., Any] | None) -> None:
