@@ -87,6 +87,7 @@ def attend_as_planned(
             key, value = cache.update(key, value, layer_number(layer, config))
         said = {"dropout": layer.dropout, "scaling": layer.scale, "sliding_window": layer.window}
         return stock_attention(layer.module, config, query, key, value, mask, **said, **kwargs)
+    query, key, value = _of_one_dtype(query, key, value)
     if plan.sequences is not None:
         path, out, weights = _sequential(layer, config, query, key, value, cache, plan)
     elif plan.packing is not None:
@@ -95,6 +96,18 @@ def attend_as_planned(
         path, out, weights = _padded(layer, config, query, key, value, cache, plan)
     plan.trace.paths[number] = path
     return out, weights
+
+
+def _of_one_dtype(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """All in the dtype of autocast where rotary positions left only the values in it.
+
+    Attention rounds them to it in any case; a cache takes keys and values of one dtype.
+    """
+    kind = query.device.type
+    if key.dtype == value.dtype or not torch.is_autocast_enabled(kind):
+        return query, key, value
+    dtype = torch.get_autocast_dtype(kind)
+    return query.to(dtype), key.to(dtype), value.to(dtype)
 
 
 def layer_number(layer: Layer, config: AttentionConfig) -> int:

@@ -218,6 +218,8 @@ def _visibility(
             return visibility.up_to(keys) if visibility.causal and not static else visibility
         raise LeftToStock(f"a 4-D mask {list(mask.shape)} of {mask.dtype}, for {slots} keys")
     assert call.inputs is not None
+    if mask.ndim == 2 and mask.shape[0] != batch and not family.folds_leading:
+        raise LeftToStock(f"a mask {list(mask.shape)} for {batch} rows of {keys} keys")
     key_mask = _key_mask(mask, batch, keys, static, call.inputs.device)
     return Visibility(keys=keys, key_mask=key_mask, causal=family.causal)
 

@@ -150,6 +150,8 @@ def shape_reader(backbone: nn.Module, previous: Any) -> str | None:
     for name, module in backbone.named_modules():
         if module is backbone:
             continue
+        if getattr(module, "chunk_size_feed_forward", 0):  # it cuts the padded length evenly
+            return f"chunk_size_feed_forward of {name}"
         kind = type(module)
         if not {_library(kind.forward), _library(kind.__call__)} <= WORK_ON_TOKENS:
             return f"{name} is a {kind.__module__}.{kind.__qualname__}"

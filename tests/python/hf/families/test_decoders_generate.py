@@ -59,6 +59,27 @@ def test_logits_of_every_step_equal_one_pass_of_stock(family):
 
 
 @EACH
+@pytest.mark.parametrize("cache", [KVCache, DynamicCache])
+def test_26_steps_in_a_region_of_autocast(family, cache):
+    """Rotary positions leave queries and keys in float32 there, values in bfloat16."""
+    rows = batch(family, "left")
+    ones = torch.ones(len(rows.ids), 1, dtype=torch.long)
+    ids, mask = torch.cat([rows.ids, ones * 7], 1), torch.cat([rows.mask, ones], 1)
+    asked = {"input_ids": ids, "attention_mask": mask, "position_ids": family.positions(mask)}
+    truth = quietly(stock(family), **asked).logits[:, -1]
+    model, past = ours(family), cache()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = quietly(stock(family), **asked).logits[:, -1]
+        quietly(model, **rows.inputs(), past_key_values=past, use_cache=True)
+        step = quietly(
+            model, ids[:, -1:], attention_mask=mask, past_key_values=past, use_cache=True
+        )
+    assert_ours(model)
+    errors = [(found.float() - truth).square().mean().sqrt() for found in (step[0][:, -1], rounded)]
+    assert errors[0] <= 1.5 * errors[1] + 1e-3
+
+
+@EACH
 def test_the_report_says_packed_prompt_and_cached_step(family):
     rows = batch(family, lengths=LENGTHS)
     model = ours(family)

@@ -284,6 +284,28 @@ def test_arguments_by_position(family):
 
 
 @EACH
+def test_feed_forward_in_chunks_of_tokens(family):
+    """Their size divides the padded length, not the number of real tokens."""
+    rows = batch(family, "right")
+    size = 4
+    assert rows.ids.shape[1] % size == 0 != int(rows.mask.sum()) % size
+    expected = hidden(family.build(chunk_size_feed_forward=size), **rows.asked())
+    model = patch(family.build(chunk_size_feed_forward=size))
+    assert_real_close(hidden(model, **rows.inputs()), expected, rows.real)
+    assert_ours(model)
+
+
+@EACH
+def test_12_a_mask_of_another_shape_is_refused_as_by_stock(family):
+    """Its values are as many as the tokens, but they lie otherwise."""
+    ids, mask = torch.full((3, 6), 7), torch.ones(6, 3, dtype=torch.long)
+    mask[0, 1] = 0
+    for model in (family.build(), patch(family.build())):
+        with pytest.raises((RuntimeError, ValueError, IndexError)):
+            hidden(model, input_ids=ids, attention_mask=mask)
+
+
+@EACH
 def test_bfloat16_is_as_near_to_the_truth_as_stock(family):
     rows = batch(family, "right")
     stock = family.build(implementation="sdpa").bfloat16()
