@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable
-from functools import wraps
 from typing import Any
 
 import torch
 from transformers import GenerationMixin
 
-__all__ = ["NAMES", "OURS", "THEIRS", "cache_of", "named_by_us", "ours", "theirs"]
+__all__ = ["NAMES", "OURS", "THEIRS", "cache_of", "ours", "theirs"]
 
 NAMES = OURS, _NEWER = "past_key_values", "cache"
 
@@ -55,18 +53,6 @@ def theirs(arguments: dict[str, Any]) -> dict[str, Any]:
     arguments = dict(arguments)
     arguments[THEIRS] = arguments.pop(OURS)
     return arguments
-
-
-def named_by_us(forward: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorates the ``forward`` of a layer that says ``past_key_values``: callers say theirs."""
-    if THEIRS == OURS:
-        return forward
-
-    @wraps(forward)
-    def renamed(self: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
-        return forward(self, *args, **ours(kwargs, f"{type(self).__name__}.forward"))
-
-    return renamed
 
 
 def cache_of(output: Any) -> Any:
