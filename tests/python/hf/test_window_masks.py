@@ -26,6 +26,7 @@ from transformers.masking_utils import (
     sliding_window_overlay,
 )
 
+from masked_attn.hf.attention import masks
 from masked_attn.hf.attention.mask_functions import Pattern, pattern_of
 from masked_attn.hf.attention.masks import make_mask
 from masked_attn.hf.attention.window_mask import WindowMask
@@ -195,7 +196,8 @@ def test_the_rest_stays_dense(why):
     assert type(made) is torch.Tensor and made.shape == (3, 1, 12, keys)
 
 
-def test_layers_that_read_their_mask_get_stocks_own():
+def test_layers_that_read_their_mask_get_stocks_own(monkeypatch):
+    monkeypatch.setattr(masks, "_told", set())  # it is said once in a process
     config = BloomConfig(attn_implementation="masked_attn")
     with pytest.warns(UserWarning, match="Bloom"):
         made = ask(True, 3, 12, 12, config=config)
