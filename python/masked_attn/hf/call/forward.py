@@ -61,7 +61,7 @@ class PatchedForward(ForwardOverride[Any]):
         model: Any = self.model
         call = ForwardCall.of({**named, **kwargs})
         if self.levels.positions_from_mask:
-            positions = count_real_tokens(self.family, model.config, call)
+            positions = count_real_tokens(self.family, model, call)
             if positions is not call.positions:
                 call = call.replaced(position_ids=positions)
         else:

@@ -19,7 +19,7 @@ from .visibility import on_host
 __all__ = ["count_real_tokens", "pads_would_count", "stock_positions"]
 
 
-def count_real_tokens(family: ModelFamily, config: Any, call: ForwardCall) -> Tensor | None:
+def count_real_tokens(family: ModelFamily, model: Any, call: ForwardCall) -> Tensor | None:
     """``position_ids`` of a forward: those that were given, else from its 2-D mask.
 
     The position of a slot is the number of slots before it that count: real tokens, and pads that
@@ -28,7 +28,7 @@ def count_real_tokens(family: ModelFamily, config: Any, call: ForwardCall) -> Te
 
     Args:
         family: of the model.
-        config: of the model.
+        model: the backbone.
         call: the forward.
 
     Returns:
@@ -57,7 +57,7 @@ def count_real_tokens(family: ModelFamily, config: Any, call: ForwardCall) -> Te
         return None
     assert call.inputs is not None
     real = mask.reshape(batch, width).to(call.inputs.device) != 0
-    return _from(family.first_position(config), _count(real, filled, queries))
+    return _from(family.first_position(model), _count(real, filled, queries))
 
 
 def pads_would_count(family: ModelFamily, call: ForwardCall) -> bool:
@@ -78,15 +78,14 @@ def stock_positions(
     family: ModelFamily, model: nn.Module, call: ForwardCall, filled: int
 ) -> Tensor:
     """``[batch or 1, queries]`` int64: what stock code counts where the caller gives nothing."""
-    config: Any = model.config
     if call.ids is not None and family.counts_ids:
-        pad = config.pad_token_id
+        pad = family.first_position(model) - 1
         real = (call.ids != pad).long()
         counted: Tensor = (real.cumsum(-1) + filled) * real + pad
         return counted
     assert call.inputs is not None and call.queries is not None
     slots = torch.arange(filled, filled + call.queries, device=call.inputs.device)
-    return _from(family.first_position(config), slots[None])
+    return _from(family.first_position(model), slots[None])
 
 
 def _counts_itself(family: ModelFamily, call: ForwardCall) -> bool:

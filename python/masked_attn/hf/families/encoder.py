@@ -17,9 +17,9 @@ def _refused(config: Any) -> str | None:
     return None
 
 
-def _after_padding(config: Any) -> int:
-    """RoBERTa's positions begin behind the id of the pad."""
-    return int(config.pad_token_id) + 1
+def _after_padding(backbone: Any) -> int:
+    """RoBERTa's positions begin behind the id that was the pad's when the model was made."""
+    return int(backbone.embeddings.padding_idx) + 1
 
 
 def _bert(name: str, folder: str, prefix: str, *, pooler: bool, roberta: bool) -> ModelFamily:

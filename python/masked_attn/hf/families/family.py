@@ -22,7 +22,7 @@ def nothing_refused(config: Any) -> str | None:
     return None
 
 
-def from_zero(config: Any) -> int:
+def from_zero(backbone: Any) -> int:
     """Positions of most models: the first token has 0."""
     return 0
 
@@ -44,7 +44,7 @@ class ModelFamily:
             class.
         causal: whether a token sees what comes before it only.
         folds_leading: whether ids of any number of dimensions are rows.
-        first_position: position of the first token of a row, from the config.
+        first_position: position of the first token of a row, from the backbone.
         counts_ids: whether positions count the ids that are no pad, whatever the mask says.
         dropout: attribute of an attention module with the probability of dropping a weight.
         pooler: attribute of the backbone that makes ``pooler_output`` of the first slots.

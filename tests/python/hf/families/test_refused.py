@@ -118,6 +118,20 @@ def test_an_encoder_whose_config_says_decoder_later():
     assert_close(ours[rows.real], expected[rows.real])
 
 
+@some("roberta", "xlm_roberta")
+@pytest.mark.parametrize("given", ["ids", "embeds"])
+def test_positions_follow_the_pad_that_the_model_was_made_with(family, given):
+    rows = batch(family, "right", lengths=(5, 12, 3, 9))
+    stock, model = family.build(), patch(family.build())
+    asked = rows.inputs()
+    if given == "embeds":
+        asked["inputs_embeds"] = stock.embeddings.word_embeddings(asked.pop("input_ids")).detach()
+    for one in (stock, model):
+        one.config.pad_token_id = 3
+    expected = quietly(stock, **asked).last_hidden_state
+    assert_close(quietly(model, **asked).last_hidden_state[rows.real], expected[rows.real])
+
+
 @some("gemma3")
 def test_gemma_that_looks_both_ways(family):
     rows = batch(family, "right")
