@@ -400,7 +400,7 @@ INTEGRATION = (
     Mutation(
         "sequences_in_one_row_see_each_other",
         f"{PACKAGE}/hf/call/plan.py",
-        "    sequences = _sequences(family, model, call, batch, queries)",
+        "    sequences = _sequences(call, batch, queries, jumps)",
         "    sequences = None",
         (f"{MODELS}/test_packed_inputs.py",),
     ),

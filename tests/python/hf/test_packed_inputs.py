@@ -94,6 +94,13 @@ def test_what_takes_no_offsets_sees_the_same(family, how):
         assert not bool(out.attentions[0][0, :, LENGTHS[0], : LENGTHS[0]].any())
 
 
+@some("llama", "mistral")
+def test_keywords_count_in_a_compiled_graph(family):
+    compiled = torch.compile(patch(family.build()), backend="eager", fullgraph=True)
+    ours = quietly(compiled, **flattened(), use_cache=False).last_hidden_state
+    assert_close(ours, alone(family.build()))
+
+
 def wrong(**changes):
     return {**flattened(), **changes}
 

@@ -111,9 +111,10 @@ def make_plan(
         raise LeftToStock("gradient checkpointing is on")
     batch, queries = _size(family, call)
     static = is_static(self_attention_cache(call.cache))
-    sequences = _sequences(family, model, call, batch, queries)
+    jumps = _positions_that_jump(family, model, call)
+    sequences = _sequences(call, batch, queries, jumps)
     plan = Plan(
-        seen=_visibility(family, model, call, batch, queries, static),
+        seen=_visibility(family, call, batch, queries, static, None if sequences else jumps),
         textbook=output_attentions or not levels.fused,
         trace=Trace(),
         cache=call.cache,
@@ -196,15 +197,20 @@ def _size(family: ModelFamily, call: ForwardCall) -> tuple[int, int]:
 
 
 def _visibility(
-    family: ModelFamily, model: Any, call: ForwardCall, batch: int, queries: int, static: bool
+    family: ModelFamily,
+    call: ForwardCall,
+    batch: int,
+    queries: int,
+    static: bool,
+    jumps: Tensor | None,
 ) -> Visibility:
+    """The masks of a forward; positions that jump count where no ``Sequences`` stand for them."""
     seen, slots = _cache_sizes(self_attention_cache(call.cache), queries, static)
     # What a static cache holds so far is for its layers to know: here every slot counts.
     keys = slots if static else seen + queries
     mask = call.mask
     if mask is None:
-        jumps = _positions_that_jump(family, model, call)
-        if jumps is None or (batch == 1 and on_host(jumps)):  # those are ``Sequences``
+        if jumps is None:
             return Visibility(keys=keys, causal=family.causal)
         return Visibility(keys=keys, attn_mask=_parted(jumps, batch))
     if not isinstance(mask, Tensor):
@@ -281,7 +287,7 @@ def _one_of_each_kind(cache: Cache) -> list[int]:
 
 
 def _sequences(
-    family: ModelFamily, model: Any, call: ForwardCall, batch: int, queries: int
+    call: ForwardCall, batch: int, queries: int, jumps: Tensor | None
 ) -> Sequences | None:
     """Several sequences in one row: by keywords, or by positions that jump.
 
@@ -290,9 +296,9 @@ def _sequences(
     """
     sequences = Sequences.of_keywords(call.arguments, batch, queries)
     if sequences is None:
-        jumps = _positions_that_jump(family, model, call) if call.mask is None else None
-        readable = jumps is not None and batch == 1 and on_host(jumps)
-        return Sequences.of_positions(jumps.view(1, -1)) if readable and jumps is not None else None
+        if jumps is None or batch != 1 or not on_host(jumps):
+            return None
+        return Sequences.of_positions(jumps.view(1, -1))
     if call.mask is not None:
         raise ValueError("cu_seq_lens_q was given beside attention_mask: only one can count")
     if call.cache is not None and call.cache.get_seq_length():
@@ -306,9 +312,9 @@ def _positions_that_jump(family: ModelFamily, model: Any, call: ForwardCall) -> 
     None where the host knows that each row is one sequence.
     """
     positions = call.positions
-    # With use_cache a new cache is there before stock code looks, and then it does not look.
-    if positions is None or not family.causal or call.cache is not None:
+    if positions is None or not family.causal or call.mask is not None or call.cache is not None:
         return None
+    # With use_cache a new cache is there before stock code looks, and then it does not look.
     if call.option("use_cache", model.config):
         return None
     if positions.ndim > 2:

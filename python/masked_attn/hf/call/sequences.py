@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...reference import position_visible
 from .visibility import Visibility
 
 __all__ = ["KEYWORDS", "Sequences"]
@@ -82,12 +83,10 @@ class Sequences:
 
     def visibility(self, tokens: int, *, causal: bool, window: int | None) -> Visibility:
         """The same said by one dense mask, for attention that takes no offsets."""
-        slots = torch.arange(tokens, device=self.cu_seqlens.device)
-        number = torch.bucketize(slots, self.cu_seqlens[1:], right=True)
-        mask = number[:, None] == number[None, :]
-        distance = slots[:, None] - slots[None, :]
-        if causal:
-            mask = mask & (distance >= 0)
-        if window is not None:
-            mask = mask & (distance.abs() < window)
+        device = self.cu_seqlens.device
+        number = torch.bucketize(
+            torch.arange(tokens, device=device), self.cu_seqlens[1:], right=True
+        )
+        near = position_visible(tokens, tokens, causal=causal, window=window, device=device)
+        mask = near & (number[:, None] == number[None, :])
         return Visibility(keys=tokens, attn_mask=mask[None, None], says_all=True)
