@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
-import pickle
 import subprocess
 import sys
 
@@ -14,6 +12,7 @@ import torch
 pytest.importorskip("transformers")
 
 from hf.checks import assert_close, assert_ran, identities
+from hf.copies import pickled, torch_saved
 from hf.heads import ENCODED, HEADS, PIXELS, buildable, named_heads
 from hf.models import generate
 
@@ -110,17 +109,6 @@ def test_unpatch_brings_back_the_identical_objects(name):
     assert_ran(model, "masked_attention")
     unpatch(model)
     assert identities(model) == before
-
-
-def pickled(model):
-    return pickle.loads(pickle.dumps(model))
-
-
-def torch_saved(model):
-    file = io.BytesIO()
-    torch.save(model, file)
-    file.seek(0)
-    return torch.load(file, weights_only=False)
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, pickled, torch_saved])

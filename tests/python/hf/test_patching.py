@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
-import pickle
 import subprocess
 import sys
 
@@ -13,6 +11,7 @@ import torch
 
 pytest.importorskip("transformers")
 
+from hf.copies import pickled, torch_saved
 from hf.models import generate, gpt2, gpt2_config, prompts
 from transformers import GPT2LMHeadModel, GPT2Model, OPTConfig, OPTForCausalLM
 
@@ -110,17 +109,6 @@ def test_state_changes_reach_both_and_stay_after_unpatch():
 
 def deep_copied(model):
     return copy.deepcopy(model)
-
-
-def pickled(model):
-    return pickle.loads(pickle.dumps(model))
-
-
-def torch_saved(model):
-    file = io.BytesIO()
-    torch.save(model, file)
-    file.seek(0)
-    return torch.load(file, weights_only=False)
 
 
 @pytest.mark.parametrize(

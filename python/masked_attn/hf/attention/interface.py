@@ -6,6 +6,7 @@ nobody would notice, so importing this file registers both and checks that both 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -96,8 +97,8 @@ def attention_forward(
         ValueError: an argument that changes the result and is not supported.
     """
     config: Any = getattr(module, "config", None)
+    layer = Layer(module, scaling, dropout, sliding_window)
     if isinstance(config, AttentionConfig):
-        layer = Layer(module, scaling, dropout, sliding_window)
         if masked_attn_plan is not None and not config.cross:
             return attend_as_planned(
                 layer, config, query, key, value, attention_mask, masked_attn_plan, **kwargs
@@ -119,16 +120,13 @@ def attention_forward(
     textbook = bool(kwargs.get("output_attentions")) or _attentions_are_collected()
     sequences = _sequences_in_row(kwargs, attention_mask, query, key, causal, sliding_window)
     if sequences is not None:
-        window = sliding_window
         if isinstance(attention_mask, WindowMask):
-            window = attention_mask.window
-        layer = Layer(module, scaling, dropout, window)
+            layer = replace(layer, window=attention_mask.window)
         _, out, weights = attend_in_sequences(
             layer, query, key, value, sequences, causal=causal, textbook=textbook
         )
         return out.contiguous(), weights
     seen = _visibility(attention_mask, query, key, causal, sliding_window)
-    layer = Layer(module, scaling, dropout, sliding_window)
     _, out, weights = attend(layer, query, key, value, seen, textbook=textbook)
     return out.contiguous(), weights
 

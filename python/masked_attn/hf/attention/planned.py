@@ -29,7 +29,13 @@ _running: ContextVar[Plan | None] = ContextVar("masked_attn_plan", default=None)
 
 @contextmanager
 def cross_attention_follows(plan: Plan | None) -> Iterator[None]:
-    """Cross attention inside the block follows ``plan``: layers hand no keyword on to it."""
+    """Cross attention inside the block follows ``plan``: layers hand no keyword on to it.
+
+    A compiled graph can't hold the variable, so its cross attention runs stock code.
+    """
+    if torch.compiler.is_compiling():
+        yield
+        return
     token = _running.set(plan)
     try:
         yield

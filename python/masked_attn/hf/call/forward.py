@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -67,11 +68,9 @@ class PatchedForward(ForwardOverride[Any]):
         else:
             self._warn_of_positions(call)
         plan = self._plan(call)
-        if plan is None and not torch.compiler.is_compiling():
+        if plan is None:
             with cross_attention_follows(None):  # this may run inside another model's forward
                 return self._stock(**call.arguments)
-        if plan is None:
-            return self._stock(**call.arguments)
         require_our_layers(self.family, model)
         self._warn_of_padding(call)
         return self._run(plan, call)
@@ -96,11 +95,7 @@ class PatchedForward(ForwardOverride[Any]):
 
     def _run(self, plan: Plan, call: ForwardCall) -> Any:
         last = self._remember(LastRun.planned(call, plan))
-        # A compiled graph can't hold the variable, so its cross attention runs stock code.
-        if plan.encoder is not None:
-            with cross_attention_follows(plan):
-                out = run_planned(self._stock, self.family, self.model, call, plan)
-        else:
+        with nullcontext() if plan.encoder is None else cross_attention_follows(plan):
             out = run_planned(self._stock, self.family, self.model, call, plan)
         last.look_at(call.cache, out)
         for reason in plan.trace.reasons.values():

@@ -24,6 +24,7 @@ from transformers.activations import (
 from ...functional.linear import Activation
 from ..call.visibility import has_tangent, wants_grad
 from ..instance.forward_slot import ForwardOverride, put_on, runs_stock_forward, take_off
+from .linear import PLAIN
 from .scope import modules_around
 
 __all__ = [
@@ -35,7 +36,6 @@ __all__ = [
     "restore_activations",
 ]
 
-PLAIN = frozenset({Tensor, nn.Parameter})
 HALVES = frozenset({torch.float16, torch.bfloat16})
 
 

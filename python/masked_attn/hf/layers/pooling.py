@@ -15,12 +15,11 @@ from torch import Tensor, nn
 from ...functional import masked_attention
 from ..call.visibility import has_tangent, wants_grad
 from ..instance.forward_slot import ForwardOverride, put_on, runs_stock_forward, take_off
+from .linear import DTYPES, PLAIN
 from .scope import modules_around
 
 __all__ = ["ExactMean", "fuse_pooling", "restore_pooling"]
 
-DTYPES = frozenset({torch.float32, torch.bfloat16, torch.float16, torch.float64})
-PLAIN = frozenset({Tensor, nn.Parameter})
 # With one of these among its features, ``Pooling`` does something else.
 OTHERWISE = ("cu_seq_lens_q", "token_weights_sum")
 # What versions before 6 have in place of ``pooling_mode``.

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import io
 import json
-import pickle
 
 import pytest
 import torch
@@ -13,6 +11,7 @@ import torch
 pytest.importorskip("transformers")
 
 from hf.checks import assert_close, identities
+from hf.copies import pickled, torch_saved
 from hf.families.batches import batch
 from hf.families.compare import assert_ours
 from hf.families.models import DECODERS, ENCODERS, each, quietly, some
@@ -111,19 +110,8 @@ def test_a_block_of_patched_code(family):
     assert everything(model) == before
 
 
-def through_pickle(model):
-    return pickle.loads(pickle.dumps(model))
-
-
-def through_torch(model):
-    file = io.BytesIO()
-    torch.save(model, file)
-    file.seek(0)
-    return torch.load(file, weights_only=False)
-
-
 @EACH
-@pytest.mark.parametrize("way", [copy.deepcopy, through_pickle, through_torch])
+@pytest.mark.parametrize("way", [copy.deepcopy, pickled, torch_saved])
 def test_49_copies_are_patched_and_independent(family, way):
     model = patch(build(family))
     expected = run(model, family)
