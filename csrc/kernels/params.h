@@ -81,6 +81,13 @@ struct Threads {
   int64_t count;
 };
 
+// One number for each head of each row, [batch, heads], in the dtype of the sums: float, or double
+// for double. Null data: none.
+struct HeadValues {
+  const void* data;
+  int64_t batch_stride;  // 0: the same for every row
+};
+
 struct AttentionParams {
   int64_t batch;
   int64_t heads;
@@ -96,7 +103,12 @@ struct AttentionParams {
   // CUDA: if not null, the new keys begin at this slot, known to the device only, and the keys end
   // behind them; `mask.keys` is then the capacity of the cache.
   const int64_t* device_position;
+  // score = softcap * tanh(scale * dot / softcap) - slope * distance, where the last query stands at
+  // the last key.
   double scale;
+  double softcap;           // 0: none
+  HeadValues alibi_slopes;  // `slope`
+  HeadValues sinks;         // takes weight as a score does, and gives no value
   Workspace workspace;
   Threads threads;
 };
