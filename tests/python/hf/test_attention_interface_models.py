@@ -51,9 +51,13 @@ OWN_ATTENTION = [
     *("rembert", "convbert", "ibert", "squeezebert", "luke", "big_bird", "canine", "visual_bert"),
     *("layoutlmv3", "lilt", "mvp", "nystromformer", "imagegpt"),
 ]
+# Their bias by distance is handed to the attention function, in newer releases of transformers.
+BIASED = [
+    *("t5", "mt5", "umt5", "longt5", "switch_transformers", "udop", "inkling_text"),
+    *("seamless_m4t", "wav2vec2-conformer", "wav2vec2-bert"),
+]
 READ_MASK = ["doge", "bigbird_pegasus", "minimax_m3_vl"]
 REFUSED_BY_NAME = {
-    "t5": "position_bias",
     "gemma2": "softcap",
     "gpt_oss": "s_aux",
     "hy_v4": "s_aux|indices",
@@ -112,6 +116,13 @@ def test_60_attention_of_their_own_is_stocks_and_said(model_type):
 def test_60_layers_that_read_their_mask(model_type):
     verdict = verdict_of(model_type)
     assert verdict.verdict == RIGHT, verdict
+
+
+@pytest.mark.parametrize("model_type", BIASED)
+def test_60_a_bias_by_distance_is_added(model_type):
+    verdict = verdict_of(model_type)
+    on_interface = says(model_type, "ALL_ATTENTION_FUNCTIONS")
+    assert (verdict.verdict, verdict.on_interface) == (RIGHT, on_interface), verdict
 
 
 @pytest.mark.parametrize("model_type", REFUSED_BY_NAME)
