@@ -213,6 +213,53 @@ def test_60_layers_that_are_not_found_get_stocks_mask(tmp_path, monkeypatch):
     assert mask_use(ElsewhereConfig) is MaskUse.READ
 
 
+DECODER = """
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.masking_utils import create_causal_mask
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+class Attention(nn.Module):
+    def __init__(self, config, is_causal: bool = False):
+        self.is_causal = is_causal
+
+    def forward(self, states, attention_mask=None):
+        return ALL_ATTENTION_FUNCTIONS["name"](self, states, states, states, attention_mask)
+
+class Layer(nn.Module):
+    def __init__(self, config):
+        self.attention = Attention(TOLD)
+
+class DecoderModel(PreTrainedModel):
+    config_class = DecoderConfig
+    _supports_sdpa = True
+
+    def forward(self, states):
+        return self.layer(states, create_causal_mask(states))
+"""
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_60_decoders_whose_layers_are_not_told_get_a_mask(told, tmp_path, monkeypatch):
+    """UMT5 in transformers 5.16: without pads, its layers would see what comes after them."""
+
+    class DecoderConfig(LlamaConfig):
+        pass
+
+    source = DECODER.replace("TOLD", "config, is_causal=True" if told else "config")
+    path = tmp_path / "decoder.py"
+    path.write_text(source)
+    module = types.ModuleType(f"decoder_of_my_own_{told}")
+    module.__file__, module.DecoderConfig = str(path), DecoderConfig
+    exec(compile(source, str(path), "exec"), module.__dict__)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    for model in (LlamaPreTrainedModel, *LlamaPreTrainedModel.__subclasses__()):
+        monkeypatch.setattr(model, "config_class", PreTrainedConfig)
+    assert mask_use(DecoderConfig) is (MaskUse.HANDED_ON if told else MaskUse.MUST_SAY)
+    mask = make_mask(2, 4, 4, mask_function=causal_mask_function, config=DecoderConfig())
+    assert mask is None if told else torch.equal(mask, torch.ones(2, 4, dtype=torch.bool))
+
+
 def test_60_a_class_that_comes_later_counts(monkeypatch):
     """As in a notebook, where a model of one's own follows one of transformers."""
 
