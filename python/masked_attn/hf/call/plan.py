@@ -105,8 +105,8 @@ def make_plan(
     output_attentions = bool(call.option("output_attentions", model.config))
     _refuse_what_only_stock_knows(family, model, call)
     has_encoder = call.arguments.get("encoder_hidden_states") is not None
-    # Encoder states: a layer that is run again has no plan for its cross attention.
-    weights_from_us = output_attentions and not has_encoder
+    # A layer that is run again has no plan but one that came as a keyword.
+    weights_from_us = output_attentions and not has_encoder and family.keywords
     if runs_layers_again(model) and not weights_from_us:
         raise LeftToStock("gradient checkpointing is on")
     batch, queries = _size(family, call)
@@ -152,6 +152,10 @@ def _refuse_what_only_stock_knows(family: ModelFamily, model: Any, call: Forward
     for name in STOCK_KEYWORDS:
         if call.arguments.get(name) is not None:
             raise LeftToStock(f"{name} was given")
+    if not family.keywords and torch.compiler.is_compiling():
+        raise LeftToStock("its layers hand no keyword on, and a graph has no other way")
+    if family.counts_mask and call.positions is None and getattr(call.mask, "ndim", 2) != 2:
+        raise LeftToStock("its positions are counted from a mask of two dimensions")
     if family.causal and call.option("is_causal", model.config) is False:
         raise LeftToStock("the model is not causal")
     if not family.causal and call.arguments.get("is_causal"):
@@ -312,7 +316,9 @@ def _positions_that_jump(family: ModelFamily, model: Any, call: ForwardCall) -> 
     None where the host knows that each row is one sequence.
     """
     positions = call.positions
-    if positions is None or not family.causal or call.mask is not None or call.cache is not None:
+    if positions is None or not (family.causal and family.parts_jumps):
+        return None
+    if call.mask is not None or call.cache is not None:
         return None
     # With use_cache a new cache is there before stock code looks, and then it does not look.
     if call.option("use_cache", model.config):

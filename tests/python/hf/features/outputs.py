@@ -6,7 +6,7 @@ import warnings
 from typing import Any
 
 import torch
-from hf.features.families import GEMMA3, GPT2, ROTARY, SOME_DECODERS
+from hf.features.families import GEMMA2, GEMMA3, GPT2, LINEAR, SOME_DECODERS, STABLELM
 from hf.features.feature import (
     IDS,
     INPUTS,
@@ -112,6 +112,14 @@ OUTPUTS = {
     "`torch.compile`": Feature(
         compiled, (MASKED,), "no graph breaks", SOME_DECODERS, only_last=True
     ),
+    "`torch.compile` of layers that hand no keyword on": stock(
+        "its layers hand no keyword on, and a graph has no other way",
+        compiled,
+        families=STABLELM,
+        tolerance=2e-4,
+        only_last=True,
+        told=False,
+    ),
     "quantised linear layers": Feature(
         both,
         builds=[quantised],
@@ -121,7 +129,7 @@ OUTPUTS = {
         ),
         # Of GPT-2 that is the head alone. Others have one scale for a whole batch, pads included,
         # and what is near the middle of two steps goes either way.
-    ).but(*ROTARY, run=unpadded, paths=(MASKED,), tolerance=0.05, note="no pads"),
+    ).but(*LINEAR, run=unpadded, paths=(MASKED,), tolerance=0.05, note="no pads"),
     "`output_hidden_states`": Feature(states, paths=(PACKED,)),
     "labels": Feature(
         loss,
@@ -146,7 +154,7 @@ OUTPUTS = {
         forward,
         change=change_config(use_bidirectional_attention=True),
         note="the same",
-        families=GEMMA3,
+        families=GEMMA2 + GEMMA3,
     ),
     "`is_causal=False`": stock(
         "the model is not causal", forward, builds=[with_config(is_causal=False)]
