@@ -253,6 +253,8 @@ def test_bfloat16_is_as_near_to_the_truth_as_stock(family, side):
     ours = quietly(model, **rows.inputs()).last_hidden_state
     assert_ours(model)
     assert ours.dtype == torch.bfloat16
-    errors = [(found.double() - truth)[rows.real] for found in (ours, rounded)]
-    mine, theirs = (float(error.square().mean().sqrt()) for error in errors)
+    errors = [(found.double() - truth)[rows.real].square().mean(-1) for found in (ours, rounded)]
+    # A token whose experts are as good as equal may get another one.
+    over_tokens = torch.median if family.experts else torch.mean
+    mine, theirs = (float(over_tokens(error).sqrt()) for error in errors)
     assert mine <= 1.5 * theirs + 1e-3
