@@ -26,6 +26,7 @@ from masked_attn.hf import patch
 from masked_attn.hf.attention import planned
 from masked_attn.hf.call import plan
 from masked_attn.hf.families import decoder, encoder
+from masked_attn.hf.families.finding import backbone_inside
 from masked_attn.hf.families.registry import FAMILIES
 from masked_attn.hf.instance import neighbours
 
@@ -155,7 +156,8 @@ def watched(model: Any, feature: Feature) -> tuple[Any, set[str]]:
     def look(*_: Any) -> None:
         taken.update(paths_of(model, feature))
 
-    hook = nullcontext() if feature.only_last else model.base_model.register_forward_hook(look)
+    _, backbone = backbone_inside(model)
+    hook = nullcontext() if feature.only_last else backbone.register_forward_hook(look)
     with hook:
         result = feature.run(model)
     look()

@@ -316,15 +316,15 @@ def _positions_that_jump(family: ModelFamily, model: Any, call: ForwardCall) -> 
     None where the host knows that each row is one sequence.
     """
     positions = call.positions
-    if positions is None or not (family.causal and family.parts_jumps):
-        return None
-    if call.mask is not None or call.cache is not None:
+    if positions is None or not family.causal or call.mask is not None or call.cache is not None:
         return None
     # With use_cache a new cache is there before stock code looks, and then it does not look.
     if call.option("use_cache", model.config):
         return None
     if positions.ndim > 2:
         raise LeftToStock(f"position_ids has {positions.ndim} dimensions")
+    if not family.parts_jumps:
+        return None
     if on_host(positions) and not bool((positions.diff(dim=-1) != 1).any()):
         return None
     return positions

@@ -6,7 +6,16 @@ import warnings
 from typing import Any
 
 import torch
-from hf.features.families import GEMMA2, GEMMA3, GPT2, LINEAR, SOME_DECODERS, STABLELM
+from hf.families.models import in_float64
+from hf.features.families import (
+    EXPERTS,
+    GEMMA2,
+    GEMMA3,
+    GPT2,
+    LINEAR,
+    SOME_DECODERS,
+    STABLELM,
+)
 from hf.features.feature import (
     IDS,
     INPUTS,
@@ -27,14 +36,17 @@ from hf.models import generate
 BEFORE = torch.ones(IDS.shape[1], IDS.shape[1]).tril().bool()
 
 
-# How far stock code itself is from float64, about; Gemma 3 has larger embeddings, and logits.
-BFLOAT16 = {"tolerance": 0.1, "differs": {"Gemma 3": {"tolerance": 0.4}}}
-FLOAT16 = {"tolerance": 0.01, "differs": {"Gemma 3": {"tolerance": 0.06}}}
+# How far stock code itself is from float64, about; Gemma 3 has larger embeddings, and logits. A token
+# whose experts are as good as equal may get another one.
+OTHER_EXPERT = dict.fromkeys(EXPERTS, {"tolerance": 0.8})
+BFLOAT16 = {"tolerance": 0.1, "differs": {"Gemma 3": {"tolerance": 0.4}, **OTHER_EXPERT}}
+FLOAT16 = {"tolerance": 0.01, "differs": {"Gemma 3": {"tolerance": 0.06}, **OTHER_EXPERT}}
 
 
 def in_dtype(dtype: torch.dtype, **more: Any) -> Feature:
     def build(make: Any, **more: Any) -> Any:
-        return make(**more).to(dtype)
+        model = make(**more)
+        return in_float64(model) if dtype == torch.float64 else model.to(dtype)
 
     return Feature(forward, (PACKED,), builds=[build], **more)
 
@@ -80,6 +92,11 @@ def compiled(model: Any) -> Any:
     return forward(torch.compile(model, backend="eager", fullgraph=True))
 
 
+def compiled_in_pieces(model: Any) -> Any:
+    torch._dynamo.reset()
+    return forward(torch.compile(model, backend="eager"))
+
+
 def autocast(model: Any) -> Any:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         return forward(model).float()
@@ -114,7 +131,8 @@ OUTPUTS = {
     ),
     "`torch.compile` of layers that hand no keyword on": stock(
         "its layers hand no keyword on, and a graph has no other way",
-        compiled,
+        compiled_in_pieces,
+        note="and the graph is cut there",
         families=STABLELM,
         tolerance=2e-4,
         only_last=True,
