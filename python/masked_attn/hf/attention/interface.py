@@ -36,15 +36,9 @@ __all__ = ["NAME", "attention_forward", "make_mask", "register_attention"]
 
 NAME = "masked_attn"
 
-# They change the result of attention and the operators do not know them: scores that are shifted,
-# sinks of each query, keys chosen by an indexer, a paged cache.
-UNSUPPORTED = (
-    "sinks",
-    "head_mask",
-    "indices",
-    "block_indices",
-    "cache",
-)
+# They change the result of attention and the operators do not know them: a sink for each query,
+# heads that are taken away, keys chosen by an indexer, a paged cache.
+UNSUPPORTED = ("sinks", "head_mask", "indices", "block_indices", "cache")
 # Pages of keys, and the names of others for sequences back to back in one row.
 PAGED = ("cu_seqlens", "block_table")
 
