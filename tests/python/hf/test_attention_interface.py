@@ -209,7 +209,7 @@ def test_set_attn_implementation_on_a_loaded_model():
     assert calls["masked_attention"] == 12
 
 
-@pytest.mark.parametrize("name", ["sinks", "position_bias", "item-53-head_mask", "cache"])
+@pytest.mark.parametrize("name", ["sinks", "item-53-head_mask", "cache"])
 def test_arguments_that_change_the_result_are_refused(name):
     q = torch.randn(1, 2, 3, 4)
     extra = {name.removeprefix("item-53-"): torch.ones(2)}

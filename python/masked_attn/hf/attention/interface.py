@@ -23,6 +23,7 @@ from ..versions import encoder_mask_gets_lost, require_parameters
 from .masks import make_mask
 from .paths import Layer, attend, attend_in_sequences
 from .planned import attend_as_planned, attend_to_encoder, running_plan
+from .position_bias import add_position_bias
 from .stock import stock_attention
 from .window_mask import WindowMask
 
@@ -35,16 +36,9 @@ __all__ = ["NAME", "attention_forward", "make_mask", "register_attention"]
 
 NAME = "masked_attn"
 
-# They change the result of attention and the operators do not know them: scores that are shifted,
-# sinks of each query, keys chosen by an indexer, a paged cache.
-UNSUPPORTED = (
-    "sinks",
-    "position_bias",
-    "head_mask",
-    "indices",
-    "block_indices",
-    "cache",
-)
+# They change the result of attention and the operators do not know them: a sink for each query,
+# heads that are taken away, keys chosen by an indexer, a paged cache.
+UNSUPPORTED = ("sinks", "head_mask", "indices", "block_indices", "cache")
 # Pages of keys, and the names of others for sequences back to back in one row.
 PAGED = ("cu_seqlens", "block_table")
 
@@ -93,6 +87,7 @@ def attention_forward(
         softcap: bound of the scores, see ``masked_attention``.
         s_aux: ``[heads]``, the sinks of ``masked_attention``.
         masked_attn_plan: of the running forward of a patched model, which then says what is seen.
+        kwargs: ``position_bias``, as T5 has it, is added to the scores; sequences back to back.
 
     Returns:
         ``[batch, queries, heads, value_dim]``, and the weights when attentions are asked for.
@@ -121,17 +116,24 @@ def attention_forward(
     if isinstance(kwargs.get("cache"), Cache):
         kwargs["cache"] = None
     _refuse_unsupported(kwargs)
+    bias: Tensor | None = kwargs.get("position_bias")
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
     textbook = bool(kwargs.get("output_attentions")) or _attentions_are_collected()
     sequences = _sequences_in_row(kwargs, attention_mask, query, key, causal, sliding_window)
     if sequences is not None:
         if isinstance(attention_mask, WindowMask):
             layer = replace(layer, window=attention_mask.window)
-        _, out, weights = attend_in_sequences(
-            layer, query, key, value, sequences, causal=causal, textbook=textbook
-        )
-        return out.contiguous(), weights
-    seen = _visibility(attention_mask, query, key, causal, sliding_window)
+        if bias is None:
+            _, out, weights = attend_in_sequences(
+                layer, query, key, value, sequences, causal=causal, textbook=textbook
+            )
+            return out.contiguous(), weights
+        sequences = sequences.on(query.device)
+        seen = sequences.visibility(query.shape[2], causal=causal, window=layer.window)
+    else:
+        seen = _visibility(attention_mask, query, key, causal, sliding_window)
+    if bias is not None:
+        seen = add_position_bias(seen, bias, query, key)
     _, out, weights = attend(layer, query, key, value, seen, textbook=textbook)
     return out.contiguous(), weights
 
