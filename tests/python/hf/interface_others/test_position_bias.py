@@ -196,18 +196,23 @@ def test_52_what_is_no_bias_is_refused_by_name():
             attend(*states(), None, position_bias=bias)
 
 
-def test_the_operator_reads_the_bias_where_the_model_wrote_it(monkeypatch):
-    """No copy for each layer, none for each row; pads and causality go beside it."""
-    if not BIASED["t5"].on_interface():
-        pytest.skip("T5 of this transformers has attention of its own")
-    asked = []
+@pytest.fixture
+def asked(monkeypatch):
+    """What ``masked_attention`` is asked for, call by call."""
+    calls: list[dict[str, Any]] = []
 
     def attend(*states, **masks):
-        asked.append(masks)
+        calls.append(masks)
         return original(*states, **masks)
 
     original = paths.masked_attention
     monkeypatch.setattr(paths, "masked_attention", attend)
+    return calls
+
+
+def test_pads_and_causality_go_beside_the_bias_of_all_rows(asked):
+    if not BIASED["t5"].on_interface():
+        pytest.skip("T5 of this transformers has attention of its own")
     ids, mask = prompts([5, 9, 3])
     with torch.no_grad():
         BIASED["t5"].build("masked_attn")(
@@ -217,5 +222,19 @@ def test_the_operator_reads_the_bias_where_the_model_wrote_it(monkeypatch):
     for kind, calls in kinds.items():
         assert [call["causal"] for call in calls] == [kind == "self"] * 2
         assert all(call["attn_mask"].shape == (1, 4, 9, 9) for call in calls)
-        assert len({call["attn_mask"].data_ptr() for call in calls}) == 1
+        assert all(call["attn_mask"].is_contiguous() for call in calls)
         assert all(torch.equal(call["key_mask"] != 0, mask.bool()) for call in calls)
+
+
+def test_a_bias_is_copied_only_where_keys_lie_apart(asked):
+    """And then once for all rows and all heads that share it."""
+    shared = torch.randn(QUERIES, KEYS, 2)[..., 0].expand(BATCH, HEADS, QUERIES, KEYS)
+    apart, close = make_bias("of all rows"), torch.randn(1, HEADS, QUERIES, KEYS)
+    for bias in (apart, close, shared):
+        attend(*states(), None, position_bias=bias)
+    query, key, value = states()
+    attend(query[:, :, :1], key, value, None, position_bias=apart[:, :, :1])
+    got = [call["attn_mask"] for call in asked]
+    assert [tuple(mask.shape[:2]) for mask in got] == [(1, HEADS), (1, HEADS), (1, 1), (1, HEADS)]
+    assert got[0].is_contiguous() and got[2].is_contiguous()
+    assert got[1].data_ptr() == close.data_ptr() and got[3].data_ptr() == apart.data_ptr()
