@@ -44,6 +44,7 @@ pytestmark = pytest.mark.integration
 ON_INTERFACE = [
     *("gpt2", "llama", "mistral", "qwen2_moe", "llama4_text", "gemma3_text", "opt", "gpt_neox"),
     *("bert", "modernbert", "bart", "whisper", "t5gemma2", "nllb-moe", "vit", "clip"),
+    *("gemma2", "vaultgemma", "gpt_oss"),  # softcap and sinks
 ]
 # Their layers add the mask to their scores, or index it.
 OWN_ATTENTION = [
@@ -58,9 +59,7 @@ BIASED = [
 ]
 READ_MASK = ["doge", "bigbird_pegasus", "minimax_m3_vl"]
 REFUSED_BY_NAME = {
-    "gemma2": "softcap",
-    "gpt_oss": "s_aux",
-    "hy_v4": "s_aux|indices",
+    "hy_v4": "indices",
     "deepseek_v32": "indices",
     "gptj": "masked_attn",
     "falcon": "masked_attn",
