@@ -107,6 +107,29 @@ def test_equals_plain_attention(mask, shape, mode):
     assert bool(calls[MODES[mode] or "masked_attention"]) == (mode != "gradient")
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mask", MASKS)
+def test_stands_beside_a_softcap_and_sinks(mask, mode):
+    """Bent are the scores alone; a sink takes weight from whatever the bias makes of them."""
+    given, more, added = MASKS[mask]
+    query, key, value = states()
+    bias, sinks = make_bias("of all rows"), torch.linspace(-1, 2, HEADS)
+    added = added.double() + bias.double()
+    scores = 2 * torch.tanh(
+        query.double() @ key.double().repeat_interleave(HEADS // KV_HEADS, 1).mT / 2
+    )
+    column = sinks.double()[:, None, None].expand(BATCH, HEADS, QUERIES, 1)
+    weights = torch.cat([scores + added, column], -1).softmax(-1)[..., :KEYS]
+    expected = weights @ value.double().repeat_interleave(HEADS // KV_HEADS, 1)
+    if mode == "textbook":
+        more = {**more, "output_attentions": True}
+    query.requires_grad_(mode == "gradient")
+    out = attend(query, key, value, given, position_bias=bias, softcap=2.0, s_aux=sinks, **more)
+    torch.testing.assert_close(
+        out.detach().double(), expected.transpose(1, 2), atol=1e-5, rtol=1e-5
+    )
+
+
 @pytest.mark.parametrize("mask", MASKS)
 def test_the_bias_has_its_gradient(mask):
     given, more, added = MASKS[mask]
