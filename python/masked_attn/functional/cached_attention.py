@@ -80,7 +80,14 @@ def cached_attention(
     )
     # A decode step has none of these, and to hand each over takes longer than to look.
     rare: dict[str, Any] = {}
-    if not (attn_mask is window is scale is softcap is sinks is alibi_slopes is None):
+    if (
+        attn_mask is not None
+        or window is not None
+        or scale is not None
+        or softcap is not None
+        or sinks is not None
+        or alibi_slopes is not None
+    ):
         rare = {
             "attn_mask": attn_mask,
             "window": window,
