@@ -143,7 +143,7 @@ def masked_attention(
         scores = softcap * torch.tanh(scores / softcap)
     if alibi_slopes is not None:
         slopes = alibi_slopes.to(scores.dtype)[..., None, None]
-        scores = scores - slopes * _distances(*scores.shape[-2:], device=scores.device)
+        scores = scores - slopes * _distances(query.shape[2], key.shape[2], scores.device)
     weights, logsumexp, seen = _softmax_and_logsumexp(
         scores, key_mask=key_mask, attn_mask=attn_mask, causal=causal, window=window
     )

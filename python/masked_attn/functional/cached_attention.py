@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from ._checks import warn_zero_one_float
@@ -71,7 +73,29 @@ def cached_attention(
     """
     if check:
         warn_zero_one_float(attn_mask)
-    op = ops.cached_attention.device if isinstance(position, Tensor) else ops.cached_attention
+    op = (
+        ops.cached_attention.device
+        if isinstance(position, Tensor)
+        else ops.cached_attention.default
+    )
+    # A decode step has none of these, and to hand each over takes longer than to look.
+    rare: dict[str, Any] = {}
+    if (
+        attn_mask is not None
+        or window is not None
+        or scale is not None
+        or softcap is not None
+        or sinks is not None
+        or alibi_slopes is not None
+    ):
+        rare = {
+            "attn_mask": attn_mask,
+            "window": window,
+            "scale": scale,
+            "softcap": softcap,
+            "sinks": sinks,
+            "alibi_slopes": alibi_slopes,
+        }
     result: Tensor = op(
         query,
         new_key,
@@ -80,11 +104,6 @@ def cached_attention(
         value_cache,
         position=position,
         key_mask=key_mask,
-        attn_mask=attn_mask,
-        window=window,
-        scale=scale,
-        softcap=softcap,
-        sinks=sinks,
-        alibi_slopes=alibi_slopes,
+        **rare,
     )
     return result
