@@ -1,37 +1,23 @@
-"""Attention over keys that are all there: which of three ways, for the patch and the interface."""
+"""Attention over keys that are all there: which of three ways, for the patch and the interface.
+
+The surprise: where gradients or dropout need torch's attention, and it does not know all that the
+layer says, attention runs step by step.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from ...functional import masked_attention, packed_attention
 from ..call.sequences import Sequences
 from ..call.visibility import Visibility, wants_grad
 from ..trace.trace import MASKED, PACKED, STOCK, TEXTBOOK
+from .layer import Layer
 from .textbook import textbook_attention
 
-__all__ = ["Layer", "attend", "attend_in_sequences"]
-
-
-@dataclass(frozen=True)
-class Layer:
-    """What a layer says of its attention, apart from masks.
-
-    Attributes:
-        module: the attention module.
-        scale: factor of the scores; None means ``head_dim ** -0.5``.
-        dropout: probability of dropping a weight.
-        window: sliding window, in keys.
-    """
-
-    module: nn.Module
-    scale: float | None
-    dropout: float
-    window: int | None
+__all__ = ["attend", "attend_in_sequences"]
 
 
 def attend(
@@ -57,23 +43,25 @@ def attend(
     """
     key, value = key[:, :, : seen.keys], value[:, :, : seen.keys]
     if grad is None:
-        grad = wants_grad(query, key, value, seen.attn_mask)
+        grad = wants_grad(query, key, value, seen.attn_mask, layer.sinks)
     if not textbook and not grad and layer.dropout == 0.0:
-        out = masked_attention(query, key, value, scale=layer.scale, **seen.arguments())
+        out = masked_attention(query, key, value, **layer.scores(), **seen.arguments())
         return MASKED, out.transpose(1, 2), None
     if key.dtype != query.dtype and not torch.is_autocast_enabled(query.device.type):
         key, value = key.to(query.dtype), value.to(query.dtype)
-    if textbook:
+    if textbook or not layer.is_plain:
         out, weights = textbook_attention(
             query,
             key,
             value,
             seen,
             scale=query.shape[-1] ** -0.5 if layer.scale is None else layer.scale,
+            softcap=layer.softcap,
+            sinks=layer.sinks,
             dropout=layer.dropout,
             upcast=getattr(layer.module, "reorder_and_upcast_attn", False),
         )
-        return TEXTBOOK, out.transpose(1, 2), weights
+        return TEXTBOOK, out.transpose(1, 2), weights if textbook else None
     out, _ = sdpa_attention_forward(
         layer.module,
         query,
@@ -109,7 +97,7 @@ def attend_in_sequences(
         textbook: run step by step.
     """
     sequences = sequences.on(query.device)
-    if textbook or layer.dropout > 0.0 or wants_grad(query, key, value):
+    if textbook or layer.dropout > 0.0 or wants_grad(query, key, value, layer.sinks):
         seen = sequences.visibility(query.shape[2], causal=causal, window=layer.window)
         return attend(layer, query, key, value, seen, textbook=textbook)
     query, key, value = (states[0].transpose(0, 1) for states in (query, key, value))
@@ -121,6 +109,6 @@ def attend_in_sequences(
         sequences.longest,
         causal=causal,
         window=layer.window,
-        scale=layer.scale,
+        **layer.scores(),
     )
     return PACKED, out[None], None

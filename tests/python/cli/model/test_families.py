@@ -14,7 +14,7 @@ PROMPTS = ("It will rain in the", "I want to eat a big bowl of", "My dog is")
 CONTEXT = 48
 
 
-@pytest.fixture(params=["Llama", "Qwen2", "Qwen3", "Mistral"])
+@pytest.fixture(params=["Llama", "Qwen2", "Qwen3", "Mistral", "SmolLM3", "GPTNeoX", "OPT"])
 def folder(request: pytest.FixtureRequest, model_folder: Path, tmp_path: Path) -> Path:
     """A saved decoder of two layers beside the tokenizer of the other tests."""
     import transformers
@@ -34,6 +34,7 @@ def folder(request: pytest.FixtureRequest, model_folder: Path, tmp_path: Path) -
         initializer_range=0.5,
         bos_token_id=tokenizer.eos_token_id,
         eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=None,
     )
     torch.manual_seed(3)
     getattr(transformers, f"{request.param}ForCausalLM")(config).save_pretrained(made)
