@@ -265,6 +265,45 @@ SUMS = (
     ),
 )
 
+SCORES = (
+    Mutation(
+        "last_query_not_at_the_last_key",
+        f"{KERNELS}/cpu/attention_tiled.h",
+        "distance = mask_.position(queries_.begin + row) - key;",
+        "distance = queries_.begin + row - key;",
+        ACCURACY_TESTS,
+    ),
+    Mutation(
+        "softcap_and_slopes_forgotten_in_a_step",
+        f"{KERNELS}/cpu/attention_few.h",
+        "    if (shape_.bends()) {\n",
+        "    if (shape_.bends() && length(seen) > 64) {\n",
+        ACCURACY_TESTS,
+    ),
+    Mutation(
+        "tanh_that_cancels_near_0",
+        f"{KERNELS}/cpu/score_shape.h",
+        "return select_negative(size + Vec<float>::broadcast(0.75f), far, near);",
+        "return far;",
+        ACCURACY_TESTS,
+    ),
+    Mutation(
+        # Right unless the sink is far above the scores.
+        "sink_measured_from_the_largest_score",
+        f"{KERNELS}/cpu/online_softmax.h",
+        "if (!(sink > base())) return T{1} /",
+        "if (sum > T{0}) return T{1} /",
+        ACCURACY_TESTS,
+    ),
+    Mutation(
+        "sink_of_another_head",
+        f"{KERNELS}/scores.h",
+        "row * values.batch_stride + head]",
+        "row * values.batch_stride]",
+        ACCURACY_TESTS,
+    ),
+)
+
 MEMORY = (
     Mutation(
         "int32_offset_of_a_row",
@@ -428,4 +467,4 @@ INTEGRATION = (
     ),
 )
 
-MUTATIONS = VISIBILITY + SUMS + MEMORY + INTEGRATION
+MUTATIONS = VISIBILITY + SUMS + SCORES + MEMORY + INTEGRATION

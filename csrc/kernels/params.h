@@ -103,8 +103,8 @@ struct AttentionParams {
   // CUDA: if not null, the new keys begin at this slot, known to the device only, and the keys end
   // behind them; `mask.keys` is then the capacity of the cache.
   const int64_t* device_position;
-  // score = softcap * tanh(scale * dot / softcap) - slope * distance, where the last query stands at
-  // the last key.
+  // score = softcap * tanh(scale * dot / softcap) - slope * distance, where the last query stands
+  // at the last key.
   double scale;
   double softcap;           // 0: none
   HeadValues alibi_slopes;  // `slope`

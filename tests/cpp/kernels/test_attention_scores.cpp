@@ -82,7 +82,7 @@ TEST_CASE("a capped score is right to a few units of the last place, however sma
             worst = std::max(worst, error / std::fabs(truth));
           });
           CAPTURE(worst / epsilon(dtype));
-          REQUIRE(worst < 4 * epsilon(dtype));
+          REQUIRE(worst < 1.7 * epsilon(dtype));
         });
       }
     }
@@ -160,12 +160,13 @@ TEST_CASE("a padded row with softcap, slopes and sinks has the bits of the row a
   for (int64_t length : kRowLengths) {
     for (int64_t begin : {int64_t{0}, (kLength - length) / 2, kLength - length}) {
       for (bool step : {false, true}) {
+        // A row of one real query takes the path of steps; a step stands at the last slot.
+        if (step ? begin + length != kLength : length == 1) continue;
         ++turn;
         Random random(turn);
         AttentionShape shape;
         shape.batch = 2;
-        shape.heads = 4;
-        shape.kv_heads = 2;
+        shape.heads = 2;
         shape.queries = step ? 1 : kLength;
         shape.keys = kLength;
         shape.dtypes = kDTypePairs[turn % kDTypePairCount];
@@ -176,13 +177,10 @@ TEST_CASE("a padded row with softcap, slopes and sinks has the bits of the row a
         for (int64_t j = 0; j < kLength; ++j) {
           in.masks.key(1, j) = j >= begin && j < begin + length;
           for (Tensor* tensor : {&in.key, &in.value}) {
-            if (in.masks.key(1, j) == 0) tensor->set(1, j % 2, j, 3, j % 3 ? kNaN : kInfinity);
+            if (in.masks.key(1, j) == 0) tensor->set(1, 0, j, 3, j % 3 ? kNaN : kInfinity);
           }
         }
         add_parts(kScoreParts[turn % kScorePartsCount], turn % 3, &in, &random);
-        // A row of one real query takes the path of steps; a step stands at the last slot.
-        if (!step && length == 1) continue;
-        if (step && begin + length != kLength) continue;
         const Range keys{begin, begin + length};
         const Range queries = step ? Range{0, 1} : keys;
         const AttentionInputs alone = row_alone(in, 1, queries, keys);
