@@ -7,6 +7,8 @@ supported is refused by name, never ignored.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from . import bert_padding
 from .dense import flash_attn_func, flash_attn_kvpacked_func, flash_attn_qkvpacked_func
 from .kvcache import flash_attn_with_kvcache
@@ -16,7 +18,11 @@ from .varlen import (
     flash_attn_varlen_qkvpacked_func,
 )
 
+# What LOCAL_KERNELS of the kernels package is to name; see docs/flash.md.
+HUB_KERNEL = Path(__file__).parent / "hub_kernel"
+
 __all__ = [
+    "HUB_KERNEL",
     "bert_padding",
     "flash_attn_func",
     "flash_attn_kvpacked_func",

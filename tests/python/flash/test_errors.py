@@ -41,7 +41,7 @@ def call(name, **changed):
     return getattr(flash, name)(**(arguments | changed))
 
 
-FUNCTIONS = [name for name in flash.__all__ if name != "bert_padding"]
+FUNCTIONS = [name for name in flash.__all__ if name.startswith("flash_attn")]
 WITH_DROPOUT = [name for name in FUNCTIONS if name != "flash_attn_with_kvcache"]
 CACHE = "flash_attn_with_kvcache"
 

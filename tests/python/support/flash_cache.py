@@ -107,7 +107,9 @@ def assert_right(step: Step) -> None:
     flash_oracle.assert_near(ours, out)
     flash_oracle.assert_near(our_lse, lse, step.q.dtype if dtype == step.q.dtype else dtype)
     bound = flash_oracle.ACCURATE[dtype]  # keys were turned
-    torch.testing.assert_close(arguments["k_cache"], k_cache, rtol=bound, atol=bound, equal_nan=True)
+    torch.testing.assert_close(
+        arguments["k_cache"], k_cache, rtol=bound, atol=bound, equal_nan=True
+    )
     torch.testing.assert_close(arguments["v_cache"], v_cache, rtol=0, atol=0, equal_nan=True)
     alone = step.kwargs()
     torch.testing.assert_close(flash_attn_with_kvcache(**alone), ours, rtol=0, atol=0)
