@@ -1,4 +1,4 @@
-"""``generate`` on GPT-2 124M: ours, stock, torch.compile, OpenVINO, ONNX Runtime, CTranslate2.
+"""``generate`` on GPT-2 124M: ours, stock, torch.compile, zentorch and other engines.
 
 Each rival runs in an environment of its own, below the folder of ``--environments``, which this
 script makes when it is not there (gigabytes, minutes, once). Without that option only what needs no

@@ -28,11 +28,14 @@ using namespace masked_attn;
 struct Options {
   std::string kernel = "attention";
   std::map<std::string, int64_t> numbers = {
-      {"batch", 8}, {"heads", 12},  {"kv-heads", 12}, {"queries", 512}, {"keys", 512},
-      {"dim", 64},  {"layers", 12}, {"threads", 1},   {"window", 0},    {"milliseconds", 1000},
+      {"batch", 8},   {"heads", 12},  {"kv-heads", 12}, {"queries", 512}, {"keys", 512},
+      {"dim", 64},    {"layers", 12}, {"threads", 1},   {"window", 0},    {"milliseconds", 1000},
+      {"softcap", 0},
   };
   bool ragged = false;
   bool causal = false;
+  bool slopes = false;
+  bool sinks = false;
   DType dtype = DType::kFloat32;
   std::string isa;
 
@@ -41,10 +44,11 @@ struct Options {
 
 [[noreturn]] void usage(const char* problem) {
   std::fprintf(stderr, "%s\n", problem);
-  std::fprintf(stderr,
-               "usage: bench_kernels [attention|softmax|expand] [--ragged] [--causal]\n"
-               "  [--dtype float32|bfloat16|float16|float64] [--isa scalar|avx2|avx512|avx512_bf16|amx]\n"
-               "  [--NAME NUMBER] with its default:");
+  std::fprintf(
+      stderr,
+      "usage: bench_kernels [attention|softmax|expand] [--ragged] [--causal] [--slopes] [--sinks]\n"
+      "  [--dtype float32|bfloat16|float16|float64] [--isa scalar|avx2|avx512|avx512_bf16|amx]\n"
+      "  [--NAME NUMBER] with its default:");
   for (const auto& [name, value] : Options().numbers) {
     std::fprintf(stderr, " %s %ld", name.c_str(), static_cast<long>(value));
   }
@@ -75,6 +79,10 @@ Options parse(int count, char** arguments) {
       options.ragged = true;
     } else if (name == "causal") {
       options.causal = true;
+    } else if (name == "slopes") {
+      options.slopes = true;
+    } else if (name == "sinks") {
+      options.sinks = true;
     } else if (name == "dtype") {
       options.dtype = parse_dtype(value());
     } else if (name == "isa") {
@@ -276,7 +284,8 @@ void report(int32_t (*kernel)(const Params&), std::vector<Params> layers, const 
 void bench_attention(const cpu::Kernels& kernels, const Options& o) {
   const std::vector<uint8_t> mask = ragged_mask(o);
   const Visible visible = count_visible(o, mask);
-  const bool cache = o["queries"] <= 8;  // tokens of a step; a prompt is longer
+  const bool cache = o["queries"] <= 8;         // tokens of a step; a prompt is longer
+  const std::vector<double> zeros(o["heads"]);  // cost as much as others
   std::vector<Buffer> buffers;
   buffers.reserve(4 * o["layers"]);
   std::vector<AttentionParams> layers(o["layers"]);
@@ -296,6 +305,9 @@ void bench_attention(const cpu::Kernels& kernels, const Options& o) {
     p.out = make(p.heads, o["queries"]);
     p.mask = mask_params(o, mask);
     p.scale = 0.125;
+    p.softcap = static_cast<double>(o["softcap"]);
+    if (o.slopes) p.alibi_slopes.data = zeros.data();
+    if (o.sinks) p.sinks.data = zeros.data();
   }
   report(kernels.attention, layers, cpu::attention_workspace(layers[0]), o,
          4.0 * o["dim"] * o["heads"] * visible.pairs,

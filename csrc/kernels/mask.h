@@ -74,6 +74,9 @@ class MaskView {
 
   MASKED_ATTN_DEVICE bool has_key_mask() const { return p_.key_mask != nullptr; }
 
+  // The key at which a query stands: the last query stands at the last key.
+  MASKED_ATTN_DEVICE int64_t position(int64_t query) const { return query + shift_; }
+
   // From the first to the last key of the row that the key mask shows.
   MASKED_ATTN_DEVICE Range row_range(int64_t row) const {
     Range range = keys_;
@@ -85,7 +88,7 @@ class MaskView {
 
   // The keys that causality and the window leave to a query; empty when begin >= end.
   MASKED_ATTN_DEVICE Range position_range(int64_t query) const {
-    const int64_t position = query + shift_;
+    const int64_t position = this->position(query);
     Range range = keys_;
     if (window_ > 0) {
       range.begin = max_of(range.begin, position - window_ + 1);

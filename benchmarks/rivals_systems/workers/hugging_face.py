@@ -24,8 +24,8 @@ class HuggingFace:
     """``generate`` of transformers.
 
     Settings: ``attention`` (eager, sdpa), ``static`` (a StaticCache for each call), ``compile``
-    (``forward`` through torch.compile), ``activation`` (in place of the config's), ``patch``
-    (arguments of ``masked_attn.patch``).
+    (``forward`` through torch.compile with this backend), ``activation`` (in place of the
+    config's), ``patch`` (arguments of ``masked_attn.patch``).
     """
 
     def __init__(self, task: Task) -> None:
@@ -44,13 +44,18 @@ class HuggingFace:
             import masked_attn
 
             masked_attn.patch(self.model, **self.settings["patch"])
-        if self.settings.get("compile"):
+        backend = self.settings.get("compile")
+        if backend == "zentorch":
+            _load_zentorch()
+        if backend:
             # Shapes are the same in every step and every turn: one compilation for a prompt, one
             # for a step, in each workload.
-            self.model.forward = torch.compile(self.model.forward, dynamic=False)
+            self.model.forward = torch.compile(self.model.forward, dynamic=False, backend=backend)
 
     def describe(self) -> dict[str, str]:
         found = {"torch": torch.__version__, **versions("transformers")}
+        if self.settings.get("compile") == "zentorch":
+            found |= versions("zentorch")
         if "patch" in self.settings:
             import masked_attn
 
@@ -74,6 +79,14 @@ class HuggingFace:
         tokens: Tensor = self.model.generate(**batch.inputs, **keywords)
         rows: Rows = tokens[:, batch.inputs["input_ids"].shape[1] :].tolist()
         return rows
+
+
+def _load_zentorch() -> None:
+    """Its backend registers itself. Without AVX-512 it only warns, and hands all to inductor."""
+    import zentorch
+
+    if not zentorch._C.is_avx512_supported():
+        raise RuntimeError("zentorch changes nothing in a graph on a CPU without AVX-512")
 
 
 if __name__ == "__main__":

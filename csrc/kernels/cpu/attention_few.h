@@ -5,6 +5,7 @@
 
 #include "few_products.h"
 #include "few_results.h"
+#include "score_shape.h"
 #include "workspace.h"
 
 namespace masked_attn {
@@ -15,7 +16,11 @@ class FewQueryAttention {
  public:
   FewQueryAttention(const AttentionParams& params, const MaskView& mask,
                     const cpu::SharedLayout& layout)
-      : p_(params), mask_(mask), group_(params.heads / params.kv_heads), results_(params, layout) {}
+      : p_(params),
+        mask_(mask),
+        shape_(params),
+        group_(params.heads / params.kv_heads),
+        results_(params, layout) {}
 
   // Some chunks of keys of one key head, for the queries of the item and all heads of the group.
   void run(const cpu::Item& item, int64_t kv_head, char* workspace) const {
@@ -203,6 +208,9 @@ class FewQueryAttention {
     const Range seen = seen_range(bits);
     const int64_t columns = ceil_div(seen.end, Vec<T>::kLanes) * Vec<T>::kLanes;
     T* scores = s.scores[r];
+    if (shape_.bends()) {
+      shape_.bend(at.batch, at.head, mask_.position(at.query) - key, columns, scores);
+    }
     if (mask_.has_bias()) {
       mask_.add_bias(at.batch, at.head, at.query, key + seen.begin, length(seen),
                      scores + seen.begin);
@@ -249,6 +257,7 @@ class FewQueryAttention {
 
   const AttentionParams& p_;
   const MaskView& mask_;
+  ScoreShape<T> shape_;
   int64_t group_;
   FewResults<T> results_;
 };

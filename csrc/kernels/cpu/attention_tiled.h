@@ -14,6 +14,7 @@
 #include "pack.h"
 #include "plan.h"
 #include "policy.h"
+#include "score_shape.h"
 #include "tile_product.h"
 #include "workspace.h"
 
@@ -26,6 +27,7 @@ class TiledAttention {
   TiledAttention(const AttentionParams& params, const MaskView& mask, char* workspace)
       : p_(params),
         mask_(mask),
+        shape_(params),
         value_stride_(ceil_div(params.value_dim, 16) * 16),
         tiles_(uses_tiles(params)),
         pairs_(tiles_ || multiplies_pairs(params)),
@@ -285,6 +287,10 @@ class TiledAttention {
       }
       const int64_t row = block.first + i;
       if (pairs_) scale_in_place(scores, static_cast<T>(p_.scale), block.columns);
+      if (shape_.bends()) {
+        const int64_t distance = mask_.position(queries_.begin + row) - key;
+        shape_.bend(batch_, head_, distance, block.columns, scores);
+      }
       if (mask_.has_bias()) {
         mask_.add_bias(batch_, head_, queries_.begin + row, key, block.used, scores);
       }
@@ -343,13 +349,16 @@ class TiledAttention {
     }
   }
 
+  T sink() const { return head_value(p_.sinks, negative_infinity(T{}), batch_, head_); }
+
   // False if a row has to be mended.
   bool store_output() {
+    const T sink = this->sink();
     bool right = true;
     with_stored_type<T>(p_.out, [&](auto* data) {
       for (int64_t i = 0; i < length(queries_); ++i) {
         const T* sums = out_ + i * value_stride_;
-        store_scaled(sums, state_[i].normalizer(), p_.value_dim,
+        store_scaled(sums, state_[i].normalizer(sink), p_.value_dim,
                      data + row_offset(p_.out, batch_, head_, queries_.begin + i));
         right = right && !overflowed(sums, p_.value_dim, state_[i].sum);
       }
@@ -362,9 +371,10 @@ class TiledAttention {
   }
 
   void mend_output() {
+    const T sink = this->sink();
     with_stored_type<T>(p_.out, [&](auto* data) {
       for (int64_t i = 0; i < length(queries_); ++i) {
-        mend_stored(out_ + i * value_stride_, state_[i].normalizer(), p_.value_dim,
+        mend_stored(out_ + i * value_stride_, state_[i].normalizer(sink), p_.value_dim,
                     data + row_offset(p_.out, batch_, head_, queries_.begin + i));
       }
     });
@@ -372,6 +382,7 @@ class TiledAttention {
 
   const AttentionParams& p_;
   const MaskView& mask_;
+  ScoreShape<T> shape_;
   int64_t value_stride_;
   bool tiles_;
   bool pairs_;

@@ -3,6 +3,7 @@
 // of the chunks, so the bits depend on no thread and no batch.
 #pragma once
 
+#include "../scores.h"
 #include "online_softmax.h"
 #include "overflow.h"
 #include "plan.h"
@@ -63,10 +64,12 @@ class FewResults {
 
   // `small`: only mends what is stored.
   void store(const FewPlace& at, const OnlineSoftmax<T>& state, const T* values, bool small) const {
+    const T sink = head_value(p_.sinks, negative_infinity(T{}), at.batch, at.head);
+    const T normalizer = state.normalizer(sink);
     with_stored_type<T>(p_.out, [&](auto* data) {
       auto* out = data + row_offset(p_.out, at.batch, at.head, at.query);
-      if (small) return mend_stored(values, state.normalizer(), p_.value_dim, out);
-      store_scaled(values, state.normalizer(), p_.value_dim, out);
+      if (small) return mend_stored(values, normalizer, p_.value_dim, out);
+      store_scaled(values, normalizer, p_.value_dim, out);
     });
     if (p_.logsumexp.data == nullptr) return;
     const int64_t offset = row_offset(p_.logsumexp, at.batch, at.head, at.query);

@@ -1,11 +1,14 @@
 // linear on the CPU: picks a loop (policy.h), cuts the work into tasks. No bit of a row depends on
 // either.
 #include "kernels.h"
+#include "linear_lanes.h"
 #include "linear_panels.h"
 #include "linear_squares.h"
 #include "linear_stream.h"
 #include "parallel.h"
 #include "policy.h"
+
+#include <type_traits>
 
 namespace masked_attn {
 inline namespace MASKED_ATTN_TARGET {
@@ -65,6 +68,9 @@ int32_t run_element(const LinearParams& p) {
   }
   if constexpr (Element::kInputs == 1) {
     if (loop == LinearLoop::kStream) return run_outputs<LinearStream<T, S>>(p, grid);
+  }
+  if constexpr (std::is_same_v<T, S>) {
+    if (loop == LinearLoop::kLanes) return run_outputs<LinearLanes<T>>(p, grid);
   }
   return for_each_task(p.threads, grid.count(), [&](int64_t task, int64_t worker) {
     const LinearPanels<Element, T, S> linear(

@@ -79,13 +79,25 @@ struct OnlineSoftmax {
   // The factor that turns the weighted sum of values into the output.
   T normalizer() const { return sum == T{0} ? T{0} : T{1} / sum; }
 
+  // With a sink, which takes weight as a score does; -inf is none. Both are measured from the
+  // larger one, so that no weight overflows.
+  T normalizer(T sink) const {
+    if (sink == negative_infinity(T{}) || sum == T{0}) return normalizer();
+    if (!(sink > base())) return T{1} / (sum + exp_scalar(sink - base()));
+    const T factor = exp_scalar(base() - sink);
+    return factor / (sum * factor + T{1});
+  }
+
+  // Of the scores alone, without a sink.
   T logsumexp() const {
     if (sum == T{0}) return negative_infinity(T{});
-    const T base = max == negative_infinity(T{}) ? T{0} : max;
-    return base + static_cast<T>(__builtin_log(static_cast<double>(sum)));
+    return base() + static_cast<T>(__builtin_log(static_cast<double>(sum)));
   }
 
  private:
+  // What weights are measured from; 0 while nothing above -inf was seen.
+  T base() const { return max == negative_infinity(T{}) ? T{0} : max; }
+
   // A NaN never becomes the maximum; it reaches the sum through its weight.
   T raise_max(T candidate) {
     if (!(candidate > max)) return T{1};

@@ -199,9 +199,13 @@ WorkspaceSize linear_workspace(const LinearParams& params) {
                          + input * kInputPanel;                           // and bias
   const int64_t stream = kStreamOutputs * (2 * kStreamRows + 1)           // totals, chains, bias
                          + kStreamRows * kInputPanel + 8 * 16;            // input, edge
+  constexpr int64_t kMostLanes = 16;
+  const int64_t padded =
+      rows <= kLaneVectors * kMostLanes ? ceil_div(rows, kMostLanes) * kMostLanes : 0;
+  const int64_t lanes = padded * (params.inputs + 2 * kLaneBlock) + kInputPanel + kLaneBlock;
   // Squares need less than panels: an input and the totals of a vector.
   const int64_t bytes = compute_bytes(params.input.dtype);
-  return {0, aligned(max_of(panels, stream) * bytes) + 8 * kAlignment};
+  return {0, aligned(max_of(max_of(panels, stream), lanes) * bytes) + 8 * kAlignment};
 }
 
 VisiblePlan visible_plan(const MaskParams& params, int64_t row) {

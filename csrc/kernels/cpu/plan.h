@@ -57,6 +57,9 @@ constexpr int64_t kFewRows = 64;
 // Rows that the loops without packing take at most, of a weight [K, N] and [N, K].
 constexpr int64_t kStreamRows = 4;
 constexpr int64_t kSquareRows = 8;
+// Vectors of rows that the loop over lanes takes at most, and outputs that it finishes at a time.
+constexpr int64_t kLaneVectors = 4;
+constexpr int64_t kLaneBlock = 96;
 // Outputs that are streamed at a time.
 constexpr int64_t kStreamOutputs = 1024;
 MASKED_ATTN_KERNELS_API WorkspaceSize linear_workspace(const LinearParams& params);

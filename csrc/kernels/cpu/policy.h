@@ -19,15 +19,27 @@ constexpr int kVectorRows = 4;
 enum class LinearLoop : int32_t {
   kStream,   // very few rows, a weight [K, N] in place (linear_stream.h)
   kSquares,  // very few rows, a weight [N, K] in place (linear_squares.h)
+  kLanes,    // few rows, a weight [N, K] in place, rows are lanes (linear_lanes.h)
   kPanels,   // packed on the way (linear_panels.h)
   kTiles,    // the same in tiles (linear_tiles.h): sums of their own, so for any number of rows
 };
 
+// Rows as lanes: more than squares take, and a weight that is multiplied as it is stored. Longer
+// vectors than eight floats are left to the panels: not measured.
+inline bool takes_lanes(const LinearParams& p) {
+  const bool is_double = p.weight.dtype == DType::kFloat64;
+  if (p.transposed || (!is_double && p.weight.dtype != DType::kFloat32)) return false;
+  const int64_t lanes = is_double ? Vec<double>::kLanes : Vec<float>::kLanes;
+  return lanes <= 8 && p.rows > cpu::kSquareRows && p.rows <= cpu::kLaneVectors * lanes;
+}
+
 inline LinearLoop linear_loop(const LinearParams& p) {
   const bool bfloat16 = p.input.dtype == DType::kBFloat16 && p.weight.dtype == DType::kBFloat16;
   if (kHasTiles && bfloat16) return LinearLoop::kTiles;
+  if (p.inputs == 0) return LinearLoop::kPanels;
+  if (takes_lanes(p)) return LinearLoop::kLanes;
   const int64_t most = p.transposed ? cpu::kStreamRows : cpu::kSquareRows;
-  if (p.rows > most || p.inputs == 0) return LinearLoop::kPanels;
+  if (p.rows > most) return LinearLoop::kPanels;
   return p.transposed ? LinearLoop::kStream : LinearLoop::kSquares;
 }
 

@@ -3,6 +3,7 @@
 
 #include "kernels.h"
 #include "query_rows.h"
+#include "score_shape.h"
 
 namespace masked_attn::cuda {
 
@@ -82,7 +83,8 @@ class Merged {
   // Queries that saw nothing get 0, and a log-sum-exp of -inf. `small`: only mends what is stored.
   MASKED_ATTN_METHOD void store(const AttentionParams& p, int64_t batch, int64_t head,
                                 int64_t query, bool small) const {
-    const T normalizer = total_.sum == T{0} ? T{0} : T{1} / total_.sum;
+    const T sink = head_value(p.sinks, negative_infinity(T{}), batch, head);
+    const T normalizer = normalizer_of(total_, sink);
     const int64_t to = row_offset(p.out, batch, head, query);
 #pragma unroll
     for (int c = 0; c < kColumns; ++c) {

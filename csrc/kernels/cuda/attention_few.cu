@@ -120,9 +120,7 @@ class FewBlock {
       if (i >= count_) break;
       const Place at = place(i);
       const bool seen = key < piece.end && sees(mask_, batch_, at.head, at.query, key);
-      if (seen && mask_.has_bias()) {
-        mask_.add_bias(batch_, at.head, at.query, key, 1, &score[i]);
-      }
+      if (seen) score[i] = shaped_score(p_, mask_, batch_, at.head, at.query, key, score[i]);
       rows_.soften(i, score[i], seen);
       any |= rows_.seen(i);
     }

@@ -170,9 +170,9 @@ class TiledBlock {
       if (i >= count_) break;
       const int64_t query = query_of(i);
       const bool seen = key < tile.end && sees(mask, batch_, head_, query, key);
-      T biased = score[i];
-      if (seen && mask.has_bias()) mask.add_bias(batch_, head_, query, key, 1, &biased);
-      rows_.soften(i, biased, seen);
+      T shaped = score[i];
+      if (seen) shaped = shaped_score(p_, mask, batch_, head_, query, key, shaped);
+      rows_.soften(i, shaped, seen);
     }
   }
 

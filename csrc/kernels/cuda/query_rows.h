@@ -29,6 +29,19 @@ MASKED_ATTN_INLINE T rescale_factor(T from, T to) {
   return from == to || from == negative_infinity(T{}) ? T{1} : weight_of(from - to);
 }
 
+// The factor that turns the weighted sum of values into the output. A sink takes weight as a score
+// does; -inf is none. Both are measured from the larger one, so that no weight overflows.
+template <class T>
+MASKED_ATTN_INLINE T normalizer_of(SoftmaxPart<T> part, T sink) {
+  if (part.sum == T{0}) return T{0};
+  if (sink == negative_infinity(T{})) return T{1} / part.sum;
+  const T base = base_of(part.max);
+  if (!(sink > base)) return T{1} / (part.sum + weight_of(sink - base));
+  const T factor = weight_of(base - sink);
+  return factor / (part.sum * factor + T{1});
+}
+
+// Of the scores alone, without a sink.
 template <class T>
 MASKED_ATTN_INLINE T logsumexp_of(SoftmaxPart<T> part) {
   if (part.sum == T{0}) return negative_infinity(T{});

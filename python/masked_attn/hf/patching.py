@@ -50,10 +50,11 @@ def patch(
     """Run one Hugging Face model on the operators of masked_attn, without work for pads.
 
     Args:
-        model: a model of a known family (GPT-2, Llama, Qwen2, Qwen3, Mistral, Gemma 3, Granite,
-            BERT, RoBERTa, XLM-RoBERTa, DistilBERT, Electra, ModernBERT) or any module with one
-            inside (a model with a head, ``PeftModel``, DDP, a compiled model,
-            ``SentenceTransformer``, the decoder of an encoder-decoder, ...).
+        model: a model of a known family (GPT-2, Llama, Qwen2, Qwen3, Mistral, Gemma 2, Gemma 3,
+            Granite, SmolLM3, Phi-3, StableLM, GPT-NeoX, OPT, Mixtral, Qwen3-MoE, gpt-oss, BERT,
+            RoBERTa, XLM-RoBERTa, DistilBERT, Electra, ModernBERT) or any module with one inside (a
+            model with a head, ``PeftModel``, DDP, a compiled model, ``SentenceTransformer``, the
+            decoder of an encoder-decoder, ...).
         fused: False runs attention step by step (scores, expanded mask, softmax, product), for
             teaching and comparison.
         padding_free: run prompts without the pads that nobody reads. Hidden states and logits at
@@ -61,7 +62,8 @@ def patch(
         fuse_activation: the activation of an MLP inside its first layer, where ``fast_linear`` runs
             that; else ``gelu_new`` in one pass.
         fast_linear: on a CPU, linear layers run on ``linear`` where no gradient is needed. With
-            ``fuse_activation`` a row then has the same bits in every batch.
+            ``fuse_activation`` a row then has the same bits in every batch, unless the model has
+            experts: how many tokens one gets depends on the batch.
         positions_from_mask: where the caller gives a mask and no ``position_ids``, real tokens
             count real tokens, as in ``generate``. False counts pads too, as stock code does; a row
             that is padded on the left then depends on its padding.
@@ -209,6 +211,7 @@ def _take_attention(family: ModelFamily, backbone: Any, levels: Levels) -> Patch
                 eager,
                 place if own is None else own,
                 cross=path == family.cross_attention,
+                keywords=family.keywords,
             )
     slot = forward_slot(backbone)
     forward = PatchedForward(backbone, backbone.__dict__.get(slot), family, levels)

@@ -1,9 +1,9 @@
 // A position that only the device knows, as a captured decode step has it: the result must have the
 // bits of the same call with the position known to the host. Slots behind the last hold NaN, and
 // their bits in the mask are set: neither may be looked at.
-#include "support/cases.h"
 #include "support/compare.h"
 #include "support/run.h"
+#include "support/score_parts.h"
 
 using namespace masked_attn_test;
 
@@ -54,9 +54,10 @@ TEST_CASE("attention with a position on the device has the bits of one on the ho
   shape.value_dim = 70;
   for (const int64_t queries : {1, 5, 8, 9, 33}) {
     shape.queries = queries;
-    const AttentionInputs whole = make_inputs(shape, &random);
+    AttentionInputs whole = make_inputs(shape, &random);
     for (const int64_t position : {0, 3, 31, 255, 256, 490, 497}) {
       const int64_t keys = position + queries;
+      if (position % 2 != 0) add_parts({true, true, true}, true, &whole, &random);
       INFO(queries << " queries at " << position);
       AttentionInputs device = with_capacity(whole, keys);
       device.masks = Masks{2, 4, queries, kCapacity, true};

@@ -45,8 +45,8 @@ TEST_CASE("linear over several panels of inputs") {
 
 TEST_CASE("linear with rows around what is kept and packed at a time") {
   int64_t turn = 1;
-  for (int64_t limit :
-       {cpu::kStreamRows, cpu::kSquareRows, cpu::kFewRows, cpu::kPackedRows, cpu::kLinearRows}) {
+  for (int64_t limit : {cpu::kStreamRows, cpu::kSquareRows, 2 * 8, cpu::kLaneVectors * 8,
+                        cpu::kFewRows, cpu::kPackedRows, cpu::kLinearRows}) {
     for (int64_t rows : {limit - 1, limit, limit + 1, 2 * limit + 1}) check(rows, 520, 19, turn++);
   }
 }

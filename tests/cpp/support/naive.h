@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <limits>
 #include <vector>
 
@@ -39,14 +40,15 @@ inline double bias(const Masks& m, int64_t b, int64_t h, int64_t i, int64_t j) {
 }
 
 struct NaiveRow {
-  std::vector<double> weights;  // [keys], 0 where masked
+  std::vector<double> weights;  // [keys], 0 where masked; less than 1 together beside a sink
   double logsumexp = -kInfinity;
   double score_size = 0;  // the largest sum of magnitudes in a visible score
 };
 
 // `score(j)` gives a score and, through its second argument, the sum of magnitudes in it.
 template <class Score>
-NaiveRow naive_row(const Masks& m, int64_t b, int64_t h, int64_t i, const Score& score) {
+NaiveRow naive_row(const Masks& m, int64_t b, int64_t h, int64_t i, const Score& score,
+                   double sink = -kInfinity) {
   NaiveRow row;
   row.weights.assign(m.keys, 0.0);
   double largest = -kInfinity;
@@ -66,7 +68,11 @@ NaiveRow naive_row(const Masks& m, int64_t b, int64_t h, int64_t i, const Score&
   }
   if (sum == 0) return row;
   row.logsumexp = largest + std::log(sum);
-  for (double& weight : row.weights) weight /= sum;
+  const double top = std::max(largest, sink);
+  const double all = sum * std::exp(largest - top) + std::exp(sink - top);
+  // A sink far below has no weight, so its size is no error.
+  if (sink > largest - 100) row.score_size = std::max(row.score_size, std::fabs(sink));
+  for (double& weight : row.weights) weight *= std::exp(largest - top) / all;
   return row;
 }
 
@@ -76,19 +82,36 @@ struct AttentionInputs {
   Tensor value;  // [batch, kv_heads, keys, value_dim]
   Masks masks;
   double scale = 1;
+  double softcap = 0;     // 0: none
+  Tensor alibi_slopes{};  // [1 or batch, heads, 1, 1] in the dtype of sums; a batch of 0: none
+  Tensor sinks{};         // the same
 };
+
+// That of one head of one row.
+inline double head_value(const Tensor& values, double none, int64_t b, int64_t h) {
+  return values.batch() == 0 ? none : values.get(b % values.batch(), h, 0, 0);
+}
 
 inline NaiveRow naive_attention_row(const AttentionInputs& in, int64_t b, int64_t h, int64_t i) {
   const int64_t kv_head = h / (in.query.heads() / in.key.heads());
-  return naive_row(in.masks, b, h, i, [&](int64_t j, double* size) {
+  const double slope = head_value(in.alibi_slopes, 0, b, h);
+  const auto score = [&](int64_t j, double* size) {
     double sum = 0;
     for (int64_t d = 0; d < in.query.columns(); ++d) {
       const double product = in.query.get(b, h, i, d) * in.key.get(b, kv_head, j, d) * in.scale;
       sum += product;
       *size += std::fabs(product);
     }
-    return sum;
-  });
+    if (in.softcap != 0) {
+      sum = in.softcap * std::tanh(sum / in.softcap);
+      *size += 2 * std::fabs(sum);
+    }
+    const double lean =
+        slope * static_cast<double>(std::abs(i + in.masks.keys - in.masks.queries - j));
+    *size += std::fabs(lean);
+    return sum - lean;
+  };
+  return naive_row(in.masks, b, h, i, score, head_value(in.sinks, -kInfinity, b, h));
 }
 
 inline NaiveRow naive_softmax_row(const Tensor& scores, const Masks& m, double scale, int64_t b,

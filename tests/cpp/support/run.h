@@ -147,6 +147,11 @@ struct AttentionResult {
   Tensor logsumexp;  // [batch, heads, queries, 1]
 };
 
+inline masked_attn::HeadValues head_values(const Tensor& values) {
+  if (values.batch() == 0) return {};
+  return {values.view().data, values.batch() == 1 ? 0 : values.heads()};
+}
+
 inline masked_attn::AttentionParams attention_params(const AttentionInputs& in) {
   masked_attn::AttentionParams p{};
   p.batch = in.query.batch();
@@ -159,6 +164,9 @@ inline masked_attn::AttentionParams attention_params(const AttentionInputs& in) 
   p.value = in.value.view();
   p.mask = in.masks.params();
   p.scale = in.scale;
+  p.softcap = in.softcap;
+  p.alibi_slopes = head_values(in.alibi_slopes);
+  p.sinks = head_values(in.sinks);
   return p;
 }
 

@@ -209,21 +209,12 @@ def test_set_attn_implementation_on_a_loaded_model():
     assert calls["masked_attention"] == 12
 
 
-@pytest.mark.parametrize(
-    "name", ["softcap", "s_aux", "position_bias", "item-53-head_mask", "cache"]
-)
+@pytest.mark.parametrize("name", ["sinks", "item-53-head_mask", "cache"])
 def test_arguments_that_change_the_result_are_refused(name):
     q = torch.randn(1, 2, 3, 4)
     extra = {name.removeprefix("item-53-"): torch.ones(2)}
     with pytest.raises(ValueError, match=f'does not support {next(iter(extra))}.*"eager"'):
         attention_interface.attention_forward(torch.nn.Module(), q, q, q, None, **extra)
-
-
-def test_softcapping_model_is_refused():
-    config = Gemma2Config(**SIZES, sliding_window=4)
-    ids, mask = prompts(LENGTHS)
-    with pytest.raises(ValueError, match="softcap"), torch.no_grad():
-        build(Gemma2ForCausalLM, config, "masked_attn")(ids, attention_mask=mask)
 
 
 @pytest.mark.parametrize("times", [pytest.param(2, id="item-51-registered")])

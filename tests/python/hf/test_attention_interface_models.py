@@ -44,6 +44,7 @@ pytestmark = pytest.mark.integration
 ON_INTERFACE = [
     *("gpt2", "llama", "mistral", "qwen2_moe", "llama4_text", "gemma3_text", "opt", "gpt_neox"),
     *("bert", "modernbert", "bart", "whisper", "t5gemma2", "nllb-moe", "vit", "clip"),
+    *("gemma2", "vaultgemma", "gpt_oss"),  # softcap and sinks
 ]
 # Their layers add the mask to their scores, or index it.
 OWN_ATTENTION = [
@@ -51,12 +52,14 @@ OWN_ATTENTION = [
     *("rembert", "convbert", "ibert", "squeezebert", "luke", "big_bird", "canine", "visual_bert"),
     *("layoutlmv3", "lilt", "mvp", "nystromformer", "imagegpt"),
 ]
+# Their bias by distance is handed to the attention function, in newer releases of transformers.
+BIASED = [
+    *("t5", "mt5", "umt5", "longt5", "switch_transformers", "udop", "inkling_text"),
+    *("seamless_m4t", "wav2vec2-conformer", "wav2vec2-bert"),
+]
 READ_MASK = ["doge", "bigbird_pegasus", "minimax_m3_vl"]
 REFUSED_BY_NAME = {
-    "t5": "position_bias",
-    "gemma2": "softcap",
-    "gpt_oss": "s_aux",
-    "hy_v4": "s_aux|indices",
+    "hy_v4": "indices",
     "deepseek_v32": "indices",
     "gptj": "masked_attn",
     "falcon": "masked_attn",
@@ -112,6 +115,13 @@ def test_60_attention_of_their_own_is_stocks_and_said(model_type):
 def test_60_layers_that_read_their_mask(model_type):
     verdict = verdict_of(model_type)
     assert verdict.verdict == RIGHT, verdict
+
+
+@pytest.mark.parametrize("model_type", BIASED)
+def test_60_a_bias_by_distance_is_added(model_type):
+    verdict = verdict_of(model_type)
+    on_interface = says(model_type, "ALL_ATTENTION_FUNCTIONS")
+    assert (verdict.verdict, verdict.on_interface) == (RIGHT, on_interface), verdict
 
 
 @pytest.mark.parametrize("model_type", REFUSED_BY_NAME)
@@ -200,6 +210,53 @@ def test_60_layers_that_are_not_found_get_stocks_mask(tmp_path, monkeypatch):
     for model in (LlamaPreTrainedModel, *LlamaPreTrainedModel.__subclasses__()):
         monkeypatch.setattr(model, "config_class", PreTrainedConfig)
     assert mask_use(ElsewhereConfig) is MaskUse.READ
+
+
+DECODER = """
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.masking_utils import create_causal_mask
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+class Attention(nn.Module):
+    def __init__(self, config, is_causal: bool = False):
+        self.is_causal = is_causal
+
+    def forward(self, states, attention_mask=None):
+        return ALL_ATTENTION_FUNCTIONS["name"](self, states, states, states, attention_mask)
+
+class Layer(nn.Module):
+    def __init__(self, config):
+        self.attention = Attention(TOLD)
+
+class DecoderModel(PreTrainedModel):
+    config_class = DecoderConfig
+    _supports_sdpa = True
+
+    def forward(self, states):
+        return self.layer(states, create_causal_mask(states))
+"""
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_60_decoders_whose_layers_are_not_told_get_a_mask(told, tmp_path, monkeypatch):
+    """UMT5 in transformers 5.16: without pads, its layers would see what comes after them."""
+
+    class DecoderConfig(LlamaConfig):
+        pass
+
+    source = DECODER.replace("TOLD", "config, is_causal=True" if told else "config")
+    path = tmp_path / "decoder.py"
+    path.write_text(source)
+    module = types.ModuleType(f"decoder_of_my_own_{told}")
+    module.__file__, module.DecoderConfig = str(path), DecoderConfig
+    exec(compile(source, str(path), "exec"), module.__dict__)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    for model in (LlamaPreTrainedModel, *LlamaPreTrainedModel.__subclasses__()):
+        monkeypatch.setattr(model, "config_class", PreTrainedConfig)
+    assert mask_use(DecoderConfig) is (MaskUse.HANDED_ON if told else MaskUse.MUST_SAY)
+    mask = make_mask(2, 4, 4, mask_function=causal_mask_function, config=DecoderConfig())
+    assert mask is None if told else torch.equal(mask, torch.ones(2, 4, dtype=torch.bool))
 
 
 def test_60_a_class_that_comes_later_counts(monkeypatch):

@@ -41,7 +41,12 @@ NOTHING = torch.empty(0, 0, 0, 0)
 def backbone(family):
     if family.folder == "gpt2":
         return gpt2(implementation="eager").transformer
-    return SMALL[family.folder].build()
+    model = SMALL[family.folder].build()
+    return next(part for part in model.modules() if type(part).__name__ == family.backbone)
+
+
+def positions(first, rows=1):
+    return first + torch.arange(6).expand(rows, 6)
 
 
 def attentions(family, model):
@@ -105,13 +110,15 @@ def test_layers_ask_the_config_of_their_attention(family):
         model,
         lambda module, query, key, value, mask, **_: (value_of_each(query, value), None),
         input_ids=IDS,
+        position_ids=positions(2),
         attention_mask=NOTHING,
         masked_attn_plan=ours,
     )
     assert model.config._attn_implementation == "eager"
     assert [module for module, *_ in calls] == attentions(family, model)
     for _, mask, kwargs, _ in calls:
-        assert mask is NOTHING and kwargs["masked_attn_plan"] is ours
+        assert mask is NOTHING
+        assert kwargs.get("masked_attn_plan") is (ours if family.keywords else None)
         assert {"dropout", "scaling"} <= kwargs.keys()
 
 
@@ -128,20 +135,22 @@ def test_all_but_attention_works_on_each_token(family):
         return value_of_each(query, value), None
 
     first = SMALL[family.folder].first_position() if family.folder in SMALL else 0
-    positions = first + torch.arange(6).expand(2, 6)
-    given = {"attention_mask": NOTHING}
-    _, batch = noted(family, backbone(family), alone, **given, input_ids=IDS)
-    flat = {"input_ids": IDS.view(1, 12), "position_ids": positions.reshape(1, 12)}
-    _, packed = noted(family, backbone(family), alone, **given, **flat)
+    whole = {} if family.counts_mask else {"attention_mask": NOTHING}
+    _, batch = noted(family, backbone(family), alone, **whole, input_ids=IDS)
+    flat = {"input_ids": IDS.view(1, 12), "position_ids": positions(first, 2).reshape(1, 12)}
+    _, packed = noted(family, backbone(family), alone, **flat, attention_mask=NOTHING)
     expected = batch.last_hidden_state.reshape(12, -1)
     torch.testing.assert_close(packed.last_hidden_state[0], expected)
 
 
+WINDOWS = {name: name.removesuffix("_windows") for name, small in SMALL.items() if small.windows}
+
+
 @guard
-@pytest.mark.parametrize("name", ["mistral", "gemma3", "qwen2_windows", "modernbert"])
+@pytest.mark.parametrize("name", [name for name in WINDOWS if name != "gemma3_256"])
 def test_layers_say_their_window(name):
     small = SMALL[name]
-    family = next(row for row in FAMILIES if row.folder == name.partition("_")[0])
+    family = next(row for row in FAMILIES if row.folder == WINDOWS[name])
     calls, _ = noted(family, small.build(), input_ids=IDS)
     windows = [kwargs["sliding_window"] for _, _, kwargs, _ in calls]
     kinds = getattr(small.config(), "layer_types", None) or ["sliding_attention"] * len(calls)
@@ -242,6 +251,66 @@ def test_windows_are_kept_in_closures():
         overlay, plain = inspect.getclosurevars(function).nonlocals["mask_functions"]
         assert plain is base
         assert inspect.getclosurevars(overlay).nonlocals["sliding_window"] == 4
+
+
+@guard
+@pytest.mark.parametrize("family", *[[f for f in FAMILIES if f.router]], ids=lambda f: f.folder)
+def test_routers_have_a_row_for_each_token(family):
+    model = backbone(family)
+    with torch.no_grad():
+        logits = model(IDS, output_router_logits=True)[family.router]
+        first = model(IDS[:1], output_router_logits=True)[family.router]
+    assert logits
+    for both, one in zip(logits, first, strict=True):
+        assert both.shape == (12, 4)
+        torch.testing.assert_close(both[:6], one)
+
+
+@guard
+@pytest.mark.parametrize("name", ["opt"])
+def test_positions_that_are_counted_from_the_mask(name):
+    model = SMALL[name].build()
+    mask = torch.tensor([[0, 0, 1, 1, 0, 1], [1, 1, 1, 1, 0, 0]])
+    counted = torch.tensor([[-1, -1, 0, 1, -1, 2], [0, 1, 2, 3, -1, -1]])
+    with torch.no_grad():
+        found = model(IDS, attention_mask=mask).last_hidden_state
+        given = model(IDS, attention_mask=mask, position_ids=counted).last_hidden_state
+    assert torch.equal(found, given)
+
+
+JUMPS = torch.tensor([[0, 1, 2, 0, 1, 2]])
+
+
+@guard
+@DECODERS
+def test_which_families_part_a_row_where_positions_jump(family):
+    """Whether a token behind the jump sees the first one."""
+    model, ids = backbone(family), IDS[:1].clone()
+    last = []
+    for first in (7, 8):
+        ids[0, 0] = first
+        with torch.no_grad():
+            out = model(ids, position_ids=JUMPS, use_cache=False)
+        last.append(out.last_hidden_state[0, -1])
+    assert torch.allclose(*last, atol=1e-5) == family.parts_jumps
+
+
+@guard
+def test_layers_say_softcap_and_sinks():
+    for name, word in (("gemma2", "softcap"), ("gpt_oss", "s_aux")):
+        family = next(row for row in FAMILIES if row.folder == name)
+        model = backbone(family)
+        said = []
+
+        def note(module, query, key, value, mask, said=said, word=word, **kwargs):
+            said.append(kwargs[word])
+            return value_of_each(query, value), None
+
+        noted(family, model, note, input_ids=IDS)
+        assert said == [1.5] * 3 or all(
+            mine is layer.sinks and mine.shape == (4,)
+            for mine, layer in zip(said, attentions(family, model), strict=True)
+        )
 
 
 @guard

@@ -56,8 +56,8 @@ def _losses(model: Any, hidden: Tensor, targets: Tensor) -> Tensor:
 
 
 def _logits(model: Any, hidden: Tensor) -> Tensor:
-    """The head, and what Granite (a division) and Gemma 3 (a bend) do to its result."""
-    logits: Tensor = model.lm_head(hidden)
+    """The head, and what Granite (a division) and Gemma (a bend) do to its result."""
+    logits: Tensor = model.get_output_embeddings()(hidden)
     scaling = getattr(model.config, "logits_scaling", None)
     cap = getattr(model.config, "final_logit_softcapping", None)
     logits = logits if scaling is None else logits / scaling

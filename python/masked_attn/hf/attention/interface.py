@@ -23,6 +23,7 @@ from ..versions import encoder_mask_gets_lost, require_parameters
 from .masks import make_mask
 from .paths import Layer, attend, attend_in_sequences
 from .planned import attend_as_planned, attend_to_encoder, running_plan
+from .position_bias import add_position_bias
 from .stock import stock_attention
 from .window_mask import WindowMask
 
@@ -35,18 +36,9 @@ __all__ = ["NAME", "attention_forward", "make_mask", "register_attention"]
 
 NAME = "masked_attn"
 
-# They change the result of attention and the operators do not know them: scores that are bent or
-# shifted, sinks, keys chosen by an indexer, a paged cache.
-UNSUPPORTED = (
-    "softcap",
-    "s_aux",
-    "sinks",
-    "position_bias",
-    "head_mask",
-    "indices",
-    "block_indices",
-    "cache",
-)
+# They change the result of attention and the operators do not know them: a sink for each query,
+# heads that are taken away, keys chosen by an indexer, a paged cache.
+UNSUPPORTED = ("sinks", "head_mask", "indices", "block_indices", "cache")
 # Pages of keys, and the names of others for sequences back to back in one row.
 PAGED = ("cu_seqlens", "block_table")
 
@@ -73,10 +65,14 @@ def attention_forward(
     scaling: float | None = None,
     is_causal: bool | None = None,
     sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
     masked_attn_plan: Plan | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
     """Attention of one layer: ``masked_attention``, or torch's own where a gradient is needed.
+
+    With a softcap or sinks, which torch's own does not know, it runs step by step there.
 
     Args:
         module: the attention module; its ``is_causal`` counts when there is no mask.
@@ -88,7 +84,10 @@ def attention_forward(
         scaling: factor of the scores; ``None`` means ``head_dim ** -0.5``.
         is_causal: overrides that of the module.
         sliding_window: counts unless a 4-D mask, a ``WindowMask`` too, says all.
+        softcap: bound of the scores, see ``masked_attention``.
+        s_aux: ``[heads]``, the sinks of ``masked_attention``.
         masked_attn_plan: of the running forward of a patched model, which then says what is seen.
+        kwargs: ``position_bias``, as T5 has it, is added to the scores; sequences back to back.
 
     Returns:
         ``[batch, queries, heads, value_dim]``, and the weights when attentions are asked for.
@@ -97,8 +96,10 @@ def attention_forward(
         ValueError: an argument that changes the result and is not supported.
     """
     config: Any = getattr(module, "config", None)
-    layer = Layer(module, scaling, dropout, sliding_window)
+    layer = Layer(module, scaling, dropout, sliding_window, softcap, s_aux)
     if isinstance(config, AttentionConfig):
+        if not (config.keywords or config.cross or torch.compiler.is_compiling()):
+            masked_attn_plan = running_plan()
         if masked_attn_plan is not None and not config.cross:
             return attend_as_planned(
                 layer, config, query, key, value, attention_mask, masked_attn_plan, **kwargs
@@ -107,26 +108,32 @@ def attention_forward(
         if plan is not None:
             return attend_to_encoder(layer, config, query, key, value, plan)
         if config.original._attn_implementation != NAME:
-            said = {"dropout": dropout, "scaling": scaling, "is_causal": is_causal}
-            said["sliding_window"] = sliding_window
-            given = {name: word for name, word in said.items() if word is not None}
-            mask = attention_mask
-            return stock_attention(module, config, query, key, value, mask, **given, **kwargs)
+            said = {**layer.said(), **kwargs}
+            if is_causal is not None:
+                said["is_causal"] = is_causal
+            return stock_attention(module, config, query, key, value, attention_mask, **said)
     # From transformers 5.24 on some layers hand on their ordinary cache, which means nothing here.
     if isinstance(kwargs.get("cache"), Cache):
         kwargs["cache"] = None
     _refuse_unsupported(kwargs)
+    bias: Tensor | None = kwargs.get("position_bias")
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
     textbook = bool(kwargs.get("output_attentions")) or _attentions_are_collected()
     sequences = _sequences_in_row(kwargs, attention_mask, query, key, causal, sliding_window)
     if sequences is not None:
         if isinstance(attention_mask, WindowMask):
             layer = replace(layer, window=attention_mask.window)
-        _, out, weights = attend_in_sequences(
-            layer, query, key, value, sequences, causal=causal, textbook=textbook
-        )
-        return out.contiguous(), weights
-    seen = _visibility(attention_mask, query, key, causal, sliding_window)
+        if bias is None:
+            _, out, weights = attend_in_sequences(
+                layer, query, key, value, sequences, causal=causal, textbook=textbook
+            )
+            return out.contiguous(), weights
+        sequences = sequences.on(query.device)
+        seen = sequences.visibility(query.shape[2], causal=causal, window=layer.window)
+    else:
+        seen = _visibility(attention_mask, query, key, causal, sliding_window)
+    if bias is not None:
+        seen = add_position_bias(seen, bias, query, key)
     _, out, weights = attend(layer, query, key, value, seen, textbook=textbook)
     return out.contiguous(), weights
 

@@ -12,7 +12,7 @@ import enum
 import functools
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import ModuleType
 
 import torch
@@ -71,6 +71,7 @@ def _look(models: tuple[type, ...]) -> MaskUse:
         return MaskUse.READ
     # Stock reads is_causal of the layers under sdpa only.
     relied_on = all(getattr(model, "_supports_sdpa", False) for model in models)
+    relied_on &= not any(layers.never_causal for layers in found)
     return MaskUse.HANDED_ON if relied_on else MaskUse.MUST_SAY
 
 
@@ -96,6 +97,8 @@ class _Layers:
         take: whether a layer is given a mask.
         own: whether a layer has attention of its own.
         read: whether a layer indexes a mask or calculates with it.
+        never_causal: whether layers could be told that they are causal, and none is, though the
+            model makes causal masks (UMT5 in transformers 5.16).
     """
 
     def __init__(self, module: ModuleType) -> None:
@@ -108,6 +111,7 @@ class _Layers:
             whole = issubclass(layer, PreTrainedModel) or "Embedding" in layer.__name__
             if issubclass(layer, torch.nn.Module) and not whole:
                 self._add(layer)
+        self.never_causal = _is_never_causal(_definitions(module.__name__).values())
 
     def _add(self, layer: type) -> None:
         definition = _definitions(layer.__module__).get(layer.__qualname__)
@@ -124,6 +128,29 @@ class _Layers:
             beside = asks and INTERFACE not in _names(function)
             self.read |= reads or (adds and not beside)
             self.own |= not asks and (adds or bool(names & ATTENTION_CALLS))
+
+
+def _is_never_causal(definitions: Iterable[ast.ClassDef]) -> bool:
+    nodes = [node for definition in definitions for node in ast.walk(definition)]
+    told = any(isinstance(node, ast.keyword) and node.arg == "is_causal" for node in nodes)
+    if told or not any(
+        isinstance(node, ast.Name) and node.id == "create_causal_mask" for node in nodes
+    ):
+        return False
+    return any(
+        isinstance(node, ast.FunctionDef) and node.name == "__init__" and _may_be_causal(node.args)
+        for node in nodes
+    )
+
+
+def _may_be_causal(arguments: ast.arguments) -> bool:
+    """Whether the arguments of a layer have an ``is_causal``, which is False if left out."""
+    given = arguments.args[len(arguments.args) - len(arguments.defaults) :]
+    defaults = {
+        argument.arg: default for argument, default in zip(given, arguments.defaults, strict=True)
+    }
+    default = defaults.get("is_causal")
+    return isinstance(default, ast.Constant) and default.value is False
 
 
 @functools.cache

@@ -1,8 +1,13 @@
-"""Attention over keys that are all there: which of three ways, for the patch and the interface."""
+"""Attention over keys that are all there: which of three ways, for the patch and the interface.
+
+The surprise: where gradients or dropout need torch's attention, and it does not know all that the
+layer says, attention runs step by step.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,12 +31,34 @@ class Layer:
         scale: factor of the scores; None means ``head_dim ** -0.5``.
         dropout: probability of dropping a weight.
         window: sliding window, in keys.
+        softcap: bound of the scores; None bends none.
+        sinks: ``[heads]``, a score of each head that takes weight and gives no value.
     """
 
     module: nn.Module
     scale: float | None
     dropout: float
     window: int | None
+    softcap: float | None = None
+    sinks: Tensor | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether attention of torch knows all that the layer says."""
+        return self.softcap is None and self.sinks is None
+
+    def said(self) -> dict[str, Any]:
+        """The same in the words in which layers of transformers say it."""
+        where = {"dropout": self.dropout, "sliding_window": self.window}
+        return _given(scaling=self.scale, softcap=self.softcap, s_aux=self.sinks, **where)
+
+    def scores(self) -> dict[str, Any]:
+        """Keywords of the operators about scores."""
+        return _given(scale=self.scale, softcap=self.softcap, sinks=self.sinks)
+
+
+def _given(**words: Any) -> dict[str, Any]:
+    return {name: word for name, word in words.items() if word is not None}
 
 
 def attend(
@@ -57,23 +84,25 @@ def attend(
     """
     key, value = key[:, :, : seen.keys], value[:, :, : seen.keys]
     if grad is None:
-        grad = wants_grad(query, key, value, seen.attn_mask)
+        grad = wants_grad(query, key, value, seen.attn_mask, layer.sinks)
     if not textbook and not grad and layer.dropout == 0.0:
-        out = masked_attention(query, key, value, scale=layer.scale, **seen.arguments())
+        out = masked_attention(query, key, value, **layer.scores(), **seen.arguments())
         return MASKED, out.transpose(1, 2), None
     if key.dtype != query.dtype and not torch.is_autocast_enabled(query.device.type):
         key, value = key.to(query.dtype), value.to(query.dtype)
-    if textbook:
+    if textbook or not layer.is_plain:
         out, weights = textbook_attention(
             query,
             key,
             value,
             seen,
             scale=query.shape[-1] ** -0.5 if layer.scale is None else layer.scale,
+            softcap=layer.softcap,
+            sinks=layer.sinks,
             dropout=layer.dropout,
             upcast=getattr(layer.module, "reorder_and_upcast_attn", False),
         )
-        return TEXTBOOK, out.transpose(1, 2), weights
+        return TEXTBOOK, out.transpose(1, 2), weights if textbook else None
     out, _ = sdpa_attention_forward(
         layer.module,
         query,
@@ -109,7 +138,7 @@ def attend_in_sequences(
         textbook: run step by step.
     """
     sequences = sequences.on(query.device)
-    if textbook or layer.dropout > 0.0 or wants_grad(query, key, value):
+    if textbook or layer.dropout > 0.0 or wants_grad(query, key, value, layer.sinks):
         seen = sequences.visibility(query.shape[2], causal=causal, window=layer.window)
         return attend(layer, query, key, value, seen, textbook=textbook)
     query, key, value = (states[0].transpose(0, 1) for states in (query, key, value))
@@ -121,6 +150,6 @@ def attend_in_sequences(
         sequences.longest,
         causal=causal,
         window=layer.window,
-        scale=layer.scale,
+        **layer.scores(),
     )
     return PACKED, out[None], None

@@ -22,16 +22,17 @@ from ..trace.trace import CACHED, PACKED, STOCK
 from .paths import Layer, attend, attend_in_sequences
 from .stock import stock_attention
 
-__all__ = ["attend_as_planned", "attend_to_encoder", "cross_attention_follows", "running_plan"]
+__all__ = ["attend_as_planned", "attend_to_encoder", "layers_follow", "running_plan"]
 
 _running: ContextVar[Plan | None] = ContextVar("masked_attn_plan", default=None)
 
 
 @contextmanager
-def cross_attention_follows(plan: Plan | None) -> Iterator[None]:
-    """Cross attention inside the block follows ``plan``: layers hand no keyword on to it.
+def layers_follow(plan: Plan | None) -> Iterator[None]:
+    """Attention inside the block that is handed no keyword follows ``plan``.
 
-    A compiled graph can't hold the variable, so its cross attention runs stock code.
+    That is cross attention, and all of some families. A compiled graph can't hold the variable, so
+    stock code runs there.
     """
     if torch.compiler.is_compiling():
         yield
@@ -44,7 +45,7 @@ def cross_attention_follows(plan: Plan | None) -> Iterator[None]:
 
 
 def running_plan() -> Plan | None:
-    """The plan that cross attention follows now, in this thread."""
+    """The plan that attention follows now where no keyword says it, in this thread."""
     return _running.get()
 
 
@@ -91,8 +92,8 @@ def attend_as_planned(
         plan.trace.left_to_stock(number, "its mask was replaced")
         if cache is not None:
             key, value = cache.update(key, value, layer_number(layer, config))
-        said = {"dropout": layer.dropout, "scaling": layer.scale, "sliding_window": layer.window}
-        return stock_attention(layer.module, config, query, key, value, mask, **said, **kwargs)
+        said = {**layer.said(), **kwargs}
+        return stock_attention(layer.module, config, query, key, value, mask, **said)
     query, key, value = _of_one_dtype(query, key, value)
     if plan.sequences is not None:
         path, out, weights = _sequential(layer, config, query, key, value, cache, plan)
@@ -141,7 +142,7 @@ def _packed(
         # A window counts slots: holes must be there.
         or (layer.window is not None and packing.runs is None)
         or plan.static
-        or wants_grad(query, key, value)
+        or wants_grad(query, key, value, layer.sinks)
         or layer.dropout > 0.0
     ):
         query, key, value = (packing.unpack_heads(states) for states in (query, key, value))
@@ -157,7 +158,7 @@ def _packed(
         packing.longest,
         causal=plan.seen.causal,
         window=layer.window,
-        scale=layer.scale,
+        **layer.scores(),
     )
     return PACKED, out[None], None
 
@@ -201,7 +202,7 @@ def _padded(
     """The path, ``[batch, queries, heads, value_dim]``, and the weights if they are asked for."""
     number = layer_number(layer, config)
     seen = plan.seen.on(query.device)
-    grad = wants_grad(query, key, value) or _cache_wants_grad(cache, number)
+    grad = wants_grad(query, key, value, layer.sinks) or _cache_wants_grad(cache, number)
     unrounded = False
     if cache is not None:
         unrounded = _rounds_first_keys(cache, number, key)
@@ -245,10 +246,11 @@ def _in_place(
 ) -> Tensor | None:
     """Attention that writes the cache itself; None for a cache that it cannot take."""
     window = None if seen.says_all else layer.window
-    masks: dict[str, Any] = {
+    arguments: dict[str, Any] = {
         "key_mask": seen.key_mask,
         "attn_mask": seen.attn_mask,
         "window": window,
+        **layer.scores(),
     }
     if static:
         slots = static_layer(cache, number, key, value)
@@ -256,9 +258,7 @@ def _in_place(
             return None
         position = slots.cumulative_length.reshape(())
         buffers = slots.keys, slots.values
-        out = cached_attention(
-            query, key, value, *buffers, position=position, scale=layer.scale, **masks
-        )
+        out = cached_attention(query, key, value, *buffers, position=position, **arguments)
         slots.cumulative_length.add_(query.shape[2])
         return out
     if not isinstance(cache, KVCache):
@@ -274,8 +274,7 @@ def _in_place(
         key_cache,
         value_cache,
         position=filled,
-        scale=layer.scale,
-        **masks,
+        **arguments,
     )
     cache.advance(query.shape[2], number)
     return out

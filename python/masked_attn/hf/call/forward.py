@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..attention.planned import cross_attention_follows
+from ..attention.planned import layers_follow
 from ..families.family import ModelFamily
 from ..instance.attention_config import AttentionConfig
 from ..instance.forward_slot import ForwardOverride, forward_slot
@@ -69,7 +69,7 @@ class PatchedForward(ForwardOverride[Any]):
             self._warn_of_positions(call)
         plan = self._plan(call)
         if plan is None:
-            with cross_attention_follows(None):  # this may run inside another model's forward
+            with layers_follow(None):  # this may run inside another model's forward
                 return self._stock(**call.arguments)
         require_our_layers(self.family, model)
         self._warn_of_padding(call)
@@ -95,7 +95,8 @@ class PatchedForward(ForwardOverride[Any]):
 
     def _run(self, plan: Plan, call: ForwardCall) -> Any:
         last = self._remember(LastRun.planned(call, plan))
-        with nullcontext() if plan.encoder is None else cross_attention_follows(plan):
+        by_keyword = self.family.keywords and plan.encoder is None
+        with nullcontext() if by_keyword else layers_follow(plan):
             out = run_planned(self._stock, self.family, self.model, call, plan)
         last.look_at(call.cache, out)
         for reason in plan.trace.reasons.values():

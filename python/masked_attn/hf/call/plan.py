@@ -105,8 +105,8 @@ def make_plan(
     output_attentions = bool(call.option("output_attentions", model.config))
     _refuse_what_only_stock_knows(family, model, call)
     has_encoder = call.arguments.get("encoder_hidden_states") is not None
-    # Encoder states: a layer that is run again has no plan for its cross attention.
-    weights_from_us = output_attentions and not has_encoder
+    # A layer that is run again has no plan but one that came as a keyword.
+    weights_from_us = output_attentions and not has_encoder and family.keywords
     if runs_layers_again(model) and not weights_from_us:
         raise LeftToStock("gradient checkpointing is on")
     batch, queries = _size(family, call)
@@ -152,6 +152,10 @@ def _refuse_what_only_stock_knows(family: ModelFamily, model: Any, call: Forward
     for name in STOCK_KEYWORDS:
         if call.arguments.get(name) is not None:
             raise LeftToStock(f"{name} was given")
+    if not family.keywords and torch.compiler.is_compiling():
+        raise LeftToStock("its layers hand no keyword on, and a graph has no other way")
+    if family.counts_mask and call.positions is None and getattr(call.mask, "ndim", 2) != 2:
+        raise LeftToStock("its positions are counted from a mask of two dimensions")
     if family.causal and call.option("is_causal", model.config) is False:
         raise LeftToStock("the model is not causal")
     if not family.causal and call.arguments.get("is_causal"):
@@ -319,6 +323,8 @@ def _positions_that_jump(family: ModelFamily, model: Any, call: ForwardCall) -> 
         return None
     if positions.ndim > 2:
         raise LeftToStock(f"position_ids has {positions.ndim} dimensions")
+    if not family.parts_jumps:
+        return None
     if on_host(positions) and not bool((positions.diff(dim=-1) != 1).any()):
         return None
     return positions

@@ -33,8 +33,8 @@ def count_real_tokens(family: ModelFamily, model: Any, call: ForwardCall) -> Ten
 
     Returns:
         ``[batch, queries]`` int64, or what the caller gave; None where stock code shall count: no
-        mask, a 4-D one, one of another width than that of the cache with the new tokens, or ids
-        that a family counts by itself.
+        mask, a 4-D one, one of another width than that of the cache with the new tokens, or ids or
+        a mask that a family counts by itself.
     """
     mask = call.mask
     if call.positions is not None or not isinstance(mask, Tensor) or mask.ndim == 4:
@@ -75,21 +75,31 @@ def pads_would_count(family: ModelFamily, call: ForwardCall) -> bool:
 
 
 def stock_positions(
-    family: ModelFamily, model: nn.Module, call: ForwardCall, filled: int
+    family: ModelFamily, model: nn.Module, call: ForwardCall, filled: int | Tensor
 ) -> Tensor:
-    """``[batch or 1, queries]`` int64: what stock code counts where the caller gives nothing."""
+    """``[batch or 1, queries]`` int64: what stock code counts where the caller gives nothing.
+
+    Args:
+        family: of the model.
+        model: the backbone.
+        call: the forward.
+        filled: tokens before the new ones.
+    """
     if call.ids is not None and family.counts_ids:
         pad = family.first_position(model) - 1
         real = (call.ids != pad).long()
         counted: Tensor = (real.cumsum(-1) + filled) * real + pad
         return counted
     assert call.inputs is not None and call.queries is not None
-    slots = torch.arange(filled, filled + call.queries, device=call.inputs.device)
+    if family.counts_mask and call.mask is not None:
+        real = (call.mask != 0).long().to(call.inputs.device)
+        return _new(real.cumsum(-1) * real - 1, filled, call.queries)
+    slots = torch.arange(call.queries, device=call.inputs.device) + filled
     return _from(family.first_position(model), slots[None])
 
 
 def _counts_itself(family: ModelFamily, call: ForwardCall) -> bool:
-    return family.counts_ids and call.ids is not None
+    return family.counts_mask or (family.counts_ids and call.ids is not None)
 
 
 def _from(first: int, positions: Tensor) -> Tensor:
@@ -102,9 +112,13 @@ def _count(real: Tensor, filled: int | Tensor, queries: int) -> Tensor:
     real = real & (slots < filled + queries)
     is_followed = real.flip(-1).cumsum(-1).flip(-1) > 0
     counts = (real | ~is_followed).long()
-    positions = counts.cumsum(-1) - counts
+    return _new(counts.cumsum(-1) - counts, filled, queries)
+
+
+def _new(positions: Tensor, filled: int | Tensor, queries: int) -> Tensor:
+    """Of the positions ``[batch, slots]`` of all slots those of the new ones."""
     if not isinstance(filled, Tensor):
         return positions[:, filled : filled + queries]
     # Only a device knows where the new slots are.
-    places = torch.arange(queries, device=real.device) + filled
-    return positions.index_select(1, places.clamp(max=real.shape[1] - 1))
+    places = torch.arange(queries, device=positions.device) + filled
+    return positions.index_select(1, places.clamp(max=positions.shape[1] - 1))

@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
 
 from ..caches.stand_in import stand_in_for
+from ..caches.static import self_attention_cache
 from ..families.family import ModelFamily
 from .cache_argument import THEIRS
 from .forward_call import ForwardCall
@@ -58,6 +59,10 @@ def run_planned(
         arguments["encoder_attention_mask"] = nothing
     if plan.cache is not None:
         arguments["past_key_values"] = stand_in_for(plan.cache)
+    if family.counts_mask and call.positions is None:  # which is hidden from it
+        cache = self_attention_cache(call.cache)
+        filled = 0 if cache is None else cache.get_seq_length()
+        arguments["position_ids"] = stock_positions(family, model, call, filled)
     if plan.packing is None and plan.cache is None:
         return forward(**arguments)
     if plan.packing is not None:
@@ -70,6 +75,7 @@ def run_planned(
         out[THEIRS] = plan.cache
     if plan.packing is not None:
         _unpack(out, plan.packing, call.shape)
+        _unpack_router(out, plan.packing, family)
         _pool(out, family, model)
     return out if returns_dict in (True, None) else out.to_tuple()
 
@@ -104,6 +110,15 @@ def _unpack(out: Any, packing: Packing, shape: tuple[int, ...]) -> None:
         out["hidden_states"] = tuple(
             whole if state is last else packing.on(state.device).unpack(state)
             for state in out["hidden_states"]
+        )
+
+
+def _unpack_router(out: Any, packing: Packing, family: ModelFamily) -> None:
+    """Choices of experts, ``[kept tokens, experts]`` of each layer, become ``[slots, experts]``."""
+    logits = out.get(family.router) if family.router is not None else None
+    if logits is not None:
+        out[family.router] = tuple(
+            packing.on(chosen.device).unpack(chosen[None]).flatten(0, 1) for chosen in logits
         )
 
 

@@ -118,12 +118,12 @@ class Visibility:
     def additive(self, query: Tensor) -> Tensor:
         """The masks as one tensor to add to the scores of ``query``."""
         fill = torch.finfo(query.dtype).min
-        if self.attn_mask is not None:
-            if self.attn_mask.dtype != torch.bool:
-                return self.attn_mask
-            return torch.zeros_like(self.attn_mask, dtype=query.dtype).masked_fill(
-                ~self.attn_mask, fill
-            )
+        mask = self.attn_mask
+        if mask is not None and mask.dtype != torch.bool:
+            return mask if self._is_attn_mask_alone() else self._written_out(mask, query)
+        if mask is not None:
+            seen = mask if self._is_attn_mask_alone() else self._visible(query)
+            return torch.zeros_like(seen, dtype=query.dtype).masked_fill(~seen, fill)
         key_mask = self.key_mask
         if key_mask is None:
             key_mask = torch.ones(query.shape[0], self.keys, dtype=torch.bool, device=query.device)
@@ -140,14 +140,27 @@ class Visibility:
         """The masks as scaled_dot_product_attention takes them; None where its flag says enough."""
         queries = query.shape[2]
         aligned = not self.causal or queries in (1, self.keys)
-        if self.attn_mask is not None:
-            if self.attn_mask.dtype == torch.bool:
-                return self.attn_mask
-            return self.attn_mask.masked_fill(is_masked(self.attn_mask), -math.inf)
-        if self.key_mask is None and self.window is None and aligned:
+        mask = self.attn_mask
+        if mask is not None and mask.dtype != torch.bool:
+            if self._is_attn_mask_alone():
+                return mask.masked_fill(is_masked(mask), -math.inf)
+            return self._written_out(mask, query)
+        if mask is not None and self._is_attn_mask_alone():
+            return mask
+        if mask is None and self.key_mask is None and self.window is None and aligned:
             return None
-        shape = (query.shape[0], 1, queries, self.keys)
+        return self._visible(query)
+
+    def _is_attn_mask_alone(self) -> bool:
+        return self.key_mask is None and self.window is None and not self.causal
+
+    def _visible(self, query: Tensor) -> Tensor:
+        shape = (query.shape[0], 1, query.shape[2], self.keys)
         return visible(*shape, device=query.device, **self.arguments())
+
+    def _written_out(self, bias: Tensor, query: Tensor) -> Tensor:
+        """The float mask ``bias`` with -inf wherever something says that a key is not seen."""
+        return bias.masked_fill(~self._visible(query), -math.inf)
 
 
 def on_host(tensor: Tensor) -> bool:

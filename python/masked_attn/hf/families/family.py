@@ -42,12 +42,18 @@ class ModelFamily:
         attention_class: class of the self-attention.
         cross_attention: the same path for cross attention, if a layer may have one; of the same
             class.
+        cache: what layers call their cache, where that is not what the model calls it.
+        keywords: whether layers hand keywords that they do not know on to their attention.
         causal: whether a token sees what comes before it only.
         folds_leading: whether ids of any number of dimensions are rows.
         first_position: position of the first token of a row, from the backbone.
         counts_ids: whether positions count the ids that are no pad, whatever the mask says.
+        counts_mask: whether positions count the real tokens of the mask, and pads have -1.
+        parts_jumps: whether positions that jump part a row into sequences.
         dropout: attribute of an attention module with the probability of dropping a weight.
         pooler: attribute of the backbone that makes ``pooler_output`` of the first slots.
+        router: entry of the result with a row for each token, where layers choose experts. How
+            many tokens an expert gets depends on the batch, and so do the bits of a row.
         refused: why a config is not one that is known here, or None.
     """
 
@@ -60,12 +66,17 @@ class ModelFamily:
     attention_class: str
     cross_attention: str | None = None
     type_name: str | None = None
+    cache: str | None = None
+    keywords: bool = True
     causal: bool = True
     folds_leading: bool = False
     first_position: Callable[[Any], int] = from_zero
     counts_ids: bool = False
+    counts_mask: bool = False
+    parts_jumps: bool = True
     dropout: str = "attention_dropout"
     pooler: str | None = None
+    router: str | None = None
     refused: Callable[[Any], str | None] = nothing_refused
 
     @property

@@ -42,7 +42,8 @@ def require_family(family: ModelFamily = GPT2) -> None:
         what = f"{kind.__name__}.forward"
         require_parameters(kind.forward, names, what)
         if family.causal:
-            _require_cache(kind.forward, what, kind is family.backbone_class)
+            whole = kind is family.backbone_class
+            _require_cache(kind.forward, what, whole, None if whole else family.cache)
     if family.causal:
         require_generation()
 
@@ -67,9 +68,11 @@ def require_attention(attention: Any, where: str) -> None:
         raise changed(f"{where} has no attribute config")
 
 
-def _require_cache(function: Callable[..., Any], what: str, whole: bool) -> None:
-    """One name everywhere, for what one part is given it hands to the next."""
-    if THEIRS in inspect.signature(function).parameters:
+def _require_cache(
+    function: Callable[..., Any], what: str, whole: bool, name: str | None = None
+) -> None:
+    """One name everywhere, for what one part is given it hands to the next; or ``name``."""
+    if (name or THEIRS) in inspect.signature(function).parameters:
         return
-    wanted = " or ".join(NAMES) if whole else THEIRS
+    wanted = " or ".join(NAMES) if whole else name or THEIRS
     raise changed(f"{what} has no parameter {wanted}")

@@ -20,19 +20,27 @@ class AttentionConfig:
         eager: the eager attention of the module's file, which stock code falls back to.
         number: the layer's, by which ``report`` knows it.
         cross: whether this is cross attention.
+        keywords: whether the layer hands keywords on to it.
     """
 
-    __slots__ = ("cross", "eager", "number", "original")
+    __slots__ = ("cross", "eager", "keywords", "number", "original")
 
     _attn_implementation = "masked_attn"
 
     def __init__(
-        self, original: Any, eager: Callable[..., Any], number: int, *, cross: bool
+        self,
+        original: Any,
+        eager: Callable[..., Any],
+        number: int,
+        *,
+        cross: bool,
+        keywords: bool = True,
     ) -> None:
         self.original = original
         self.eager = eager
         self.number = number
         self.cross = cross
+        self.keywords = keywords
 
     def __getattr__(self, name: str) -> Any:
         # Copies and pickles ask for special methods before there is an original.

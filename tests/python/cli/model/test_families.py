@@ -14,7 +14,7 @@ PROMPTS = ("It will rain in the", "I want to eat a big bowl of", "My dog is")
 CONTEXT = 48
 
 
-@pytest.fixture(params=["Llama", "Qwen2", "Qwen3", "Mistral"])
+@pytest.fixture(params=["Llama", "Qwen2", "Qwen3", "Mistral", "SmolLM3", "GPTNeoX", "OPT"])
 def folder(request: pytest.FixtureRequest, model_folder: Path, tmp_path: Path) -> Path:
     """A saved decoder of two layers beside the tokenizer of the other tests."""
     import transformers

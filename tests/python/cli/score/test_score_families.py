@@ -23,6 +23,7 @@ SHAPE = {
     "bos_token_id": None,
     "eos_token_id": None,
 }
+EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
 FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "Llama": ("LlamaConfig", "LlamaForCausalLM", {}),
     "Qwen2": ("Qwen2Config", "Qwen2ForCausalLM", {}),
@@ -30,6 +31,15 @@ FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "Mistral": ("MistralConfig", "MistralForCausalLM", {}),
     "Gemma 3": ("Gemma3TextConfig", "Gemma3ForCausalLM", {"final_logit_softcapping": 3.0}),
     "Granite": ("GraniteConfig", "GraniteForCausalLM", {"logits_scaling": 4.0}),
+    "Gemma 2": ("Gemma2Config", "Gemma2ForCausalLM", {"final_logit_softcapping": 3.0}),
+    "SmolLM3": ("SmolLM3Config", "SmolLM3ForCausalLM", {}),
+    "Phi-3": ("Phi3Config", "Phi3ForCausalLM", {}),
+    "StableLM": ("StableLmConfig", "StableLmForCausalLM", {}),
+    "GPT-NeoX": ("GPTNeoXConfig", "GPTNeoXForCausalLM", {}),
+    "OPT": ("OPTConfig", "OPTForCausalLM", {"ffn_dim": 64, "word_embed_proj_dim": 20}),
+    "Mixtral": ("MixtralConfig", "MixtralForCausalLM", {"num_local_experts": 4}),
+    "Qwen3-MoE": ("Qwen3MoeConfig", "Qwen3MoeForCausalLM", EXPERTS),
+    "gpt-oss": ("GptOssConfig", "GptOssForCausalLM", {"num_local_experts": 4}),
 }
 
 

@@ -6,7 +6,7 @@ windows in all, some or none of the layers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -58,6 +58,8 @@ GEMMA = {
     "sliding_window": WINDOW,
     "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
 }
+# A cap that most scores feel.
+GEMMA2 = {"attn_logit_softcapping": 1.5, "final_logit_softcapping": 20.0}
 # Its four multipliers are 1 where nobody says otherwise; its bias is off.
 GRANITE = {
     "attention_multiplier": 0.2,
@@ -66,6 +68,28 @@ GRANITE = {
     "logits_scaling": 2.0,
     "attention_bias": True,
     "mlp_bias": True,
+}
+
+
+NO_GROUPS = {name: size for name, size in DECODER.items() if name != "num_key_value_heads"}
+STABLELM = {"partial_rotary_factor": 0.5, "use_qkv_bias": True}
+# These sizes do not repeat one token for ever.
+OPT_350M = {"ffn_dim": 44, "num_attention_heads": 8, "word_embed_proj_dim": 20}
+NEOX = {"rotary_pct": 0.5, "intermediate_size": 60, "num_hidden_layers": 3}
+# Stock experts multiply bfloat16 where rows are a multiple of 16 bytes.
+EXPERTS = {"num_experts_per_tok": 2, "head_dim": 16, "intermediate_size": 48}
+QWEN3_MOE = {
+    **EXPERTS,
+    "num_experts": 4,
+    "moe_intermediate_size": 24,
+    "mlp_only_layers": [0],
+}
+GPT_OSS = {
+    **EXPERTS,
+    "num_local_experts": 4,
+    "sliding_window": WINDOW,
+    "layer_types": ["sliding_attention", "full_attention"],
+    "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
 }
 
 
@@ -80,6 +104,8 @@ class Family:
     settings: dict[str, Any] = field(repr=False)
     windows: bool = False  # some layer sees only what is near
     classes: dict[str, str] = field(default_factory=dict, repr=False)  # where the prefix is another
+    plain: bool = True  # torch's own attention knows all that its layers say
+    experts: bool = False  # bits of a row depend on the batch
 
     def config(self, **changes: Any) -> Any:
         wanted = getattr(transformers, self.config_class, None)
@@ -87,6 +113,8 @@ class Family:
             pytest.skip(f"transformers {transformers.__version__} has no {self.config_class}")
         settings = {**self.settings, **changes}
         implementation = settings.pop("implementation", "eager")
+        if implementation == "sdpa" and not self.plain:
+            implementation = "eager"
         config = wanted(**settings)
         config._attn_implementation = implementation
         return config
@@ -126,6 +154,14 @@ class Family:
 def _decoder(name: str, prefix: str, windows: bool = False, **settings: Any) -> Family:
     config = f"{prefix}Config"
     return Family(name, "decoder", config, prefix, {**DECODER, **settings}, windows)
+
+
+def _without_groups(name: str, prefix: str, **settings: Any) -> Family:
+    return replace(_decoder(name, prefix), settings={**NO_GROUPS, **settings})
+
+
+def _experts(name: str, prefix: str, windows: bool = False, **settings: Any) -> Family:
+    return replace(_decoder(name, prefix, windows, **settings), experts=True)
 
 
 def _gemma3(name: str, **settings: Any) -> Family:
@@ -184,7 +220,34 @@ DECODERS = [
     _gemma3("gemma3"),
     _gemma3("gemma3_256", head_dim=256, query_pre_attn_scalar=256, num_key_value_heads=1),
     _decoder("granite", "Granite", **GRANITE),
+    _decoder("smollm3", "SmolLM3", no_rope_layers=[1, 0]),
+    _decoder(
+        "smollm3_windows",
+        "SmolLM3",
+        windows=True,
+        no_rope_layers=[1, 0],
+        use_sliding_window=True,
+        sliding_window=WINDOW,
+    ),
+    _decoder("phi3", "Phi3", windows=True, sliding_window=WINDOW, partial_rotary_factor=0.75),
+    _decoder("stablelm", "StableLm", **STABLELM),
+    _decoder(
+        "stablelm_parallel", "StableLm", **STABLELM, use_parallel_residual=True, qk_layernorm=True
+    ),
+    _without_groups("gpt_neox", "GPTNeoX", **NEOX),
+    _without_groups("gpt_neox_serial", "GPTNeoX", **NEOX, use_parallel_residual=False),
+    _without_groups("opt", "OPT", ffn_dim=36),
+    # As OPT-350M: norms behind, and embeddings that are narrower than the layers.
+    _without_groups("opt_350m", "OPT", **OPT_350M, do_layer_norm_before=False),
+    _experts("mixtral", "Mixtral", num_local_experts=4, **EXPERTS),
+    _experts("qwen3_moe", "Qwen3Moe", **QWEN3_MOE),
 ]
+# Their scores are bent, or a sink takes a part of the weight.
+_NOT_PLAIN = [
+    _decoder("gemma2", "Gemma2", True, **{**GEMMA, **GEMMA2}),
+    _experts("gpt_oss", "GptOss", True, **GPT_OSS),
+]
+DECODERS += [replace(family, plain=False) for family in _NOT_PLAIN]
 ENCODERS = [
     _encoder("bert", "Bert", "BertConfig"),
     _encoder("roberta", "Roberta", "RobertaConfig", pad_token_id=1),
@@ -204,6 +267,13 @@ def each(families: list[Family]) -> Any:
 
 def some(*names: str) -> Any:
     return each([FAMILIES[name] for name in names])
+
+
+def in_float64(model: Any) -> Any:
+    """The model, its experts in plain code: that of other kinds knows no float64."""
+    if any("Experts" in type(module).__name__ for module in model.modules()):
+        model.set_experts_implementation("eager")
+    return model.double()
 
 
 @torch.no_grad()

@@ -32,6 +32,7 @@ def shape(name: str, **settings: object) -> Family:
     return replace(family, settings={**family.settings, "vocab_size": VOCAB, **settings})
 
 
+WIDE = {"hidden_size": 512, "intermediate_size": 900, "num_attention_heads": 8}
 DECODERS = {
     # SmolLM2-135M, Llama 3.2, Qwen3-0.6B, Mistral, Gemma 3: heads as they are, widths below 800.
     "smollm2": shape(
@@ -84,6 +85,27 @@ DECODERS = {
         intermediate_size=900,
         num_attention_heads=8,
         num_key_value_heads=2,
+    ),
+    # SmolLM3, Phi-4-mini, StableLM 2, Pythia, OPT, Gemma 2.
+    "smollm3": shape("smollm3", **WIDE, num_key_value_heads=2),
+    "phi3": shape("phi3", **WIDE, num_key_value_heads=2, sliding_window=20),
+    "stablelm": shape("stablelm_parallel", **WIDE, num_key_value_heads=8),
+    "gpt_neox": shape("gpt_neox", **WIDE),
+    "opt": shape("opt", hidden_size=512, num_attention_heads=8, ffn_dim=900),
+    "opt_350m": shape(
+        "opt_350m", hidden_size=512, num_attention_heads=8, ffn_dim=900, word_embed_proj_dim=256
+    ),
+    "gemma2": shape(
+        "gemma2",
+        hidden_size=640,
+        intermediate_size=1024,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=256,
+        query_pre_attn_scalar=256,
+        num_hidden_layers=2,
+        layer_types=["sliding_attention", "full_attention"],
+        sliding_window=20,
     ),
 }
 BASE = {"hidden_size": 768, "num_attention_heads": 12}

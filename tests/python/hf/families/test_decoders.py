@@ -16,14 +16,14 @@ from hf.families.compare import (
     assert_real_close,
     assert_rows_close,
 )
-from hf.families.models import DECODERS, FAMILIES, WINDOW, each, quietly, some
+from hf.families.models import DECODERS, FAMILIES, WINDOW, each, in_float64, quietly, some
 
 from masked_attn.hf import patch
 
 pytestmark = pytest.mark.integration
 
 EACH = each(DECODERS)
-SOME = some("llama", "qwen3", "mistral", "gemma3")
+SOME = some("llama", "qwen3", "mistral", "gemma3", "stablelm", "opt", "gemma2", "gpt_oss")
 EACH_SIDE = pytest.mark.parametrize("side", SIDES)
 
 
@@ -111,7 +111,7 @@ def test_every_level_can_be_left_out(family, side, level):
     assert_real_close(quietly(model, **rows.inputs()).last_hidden_state, expected, rows.real)
 
 
-@some("mistral", "qwen2_windows", "gemma3")
+@some("mistral", "qwen2_windows", "gemma3", "phi3", "gemma2", "gpt_oss")
 @pytest.mark.parametrize("window", [1, 2, WINDOW, 11, 12, 13, 64])
 @EACH_SIDE
 @pytest.mark.parametrize("lengths", [(5, 12, 1, 9), (7,)], ids=str)
@@ -172,7 +172,7 @@ def test_embeddings_in_place_of_ids(family, side):
     assert_ours(model)
 
 
-@some("llama", "qwen3")
+@some("llama", "qwen3", "stablelm", "opt", "gemma2", "gpt_oss")
 @pytest.mark.parametrize("kind", ["boolean", "float"])
 def test_masks_of_four_dimensions_equal_stock(family, kind):
     rows = batch(family, "left")
@@ -248,11 +248,13 @@ def test_bfloat16_is_as_near_to_the_truth_as_stock(family, side):
     # Stock eager has NaN in pads in float64, and they leak.
     stock = family.build(implementation="sdpa").bfloat16()
     rounded = quietly(stock, **rows.asked()).last_hidden_state
-    truth = quietly(stock.double(), **rows.asked()).last_hidden_state
+    truth = quietly(in_float64(stock), **rows.asked()).last_hidden_state
     model = patch(family.build().bfloat16())
     ours = quietly(model, **rows.inputs()).last_hidden_state
     assert_ours(model)
     assert ours.dtype == torch.bfloat16
-    errors = [(found.double() - truth)[rows.real] for found in (ours, rounded)]
-    mine, theirs = (float(error.square().mean().sqrt()) for error in errors)
+    errors = [(found.double() - truth)[rows.real].square().mean(-1) for found in (ours, rounded)]
+    # A token whose experts are as good as equal may get another one.
+    over_tokens = torch.median if family.experts else torch.mean
+    mine, theirs = (float(over_tokens(error).sqrt()) for error in errors)
     assert mine <= 1.5 * theirs + 1e-3

@@ -20,7 +20,11 @@ from masked_attn.hf import KVCache, patch, paths, report
 pytestmark = pytest.mark.integration
 
 EACH = each(DECODERS)
-SOME = some("llama", "qwen3", "mistral", "gemma3")
+SOME = some("llama", "qwen3", "mistral", "gemma3", "stablelm", "opt", "gemma2", "gpt_oss")
+CACHED_IN_MANY_WAYS = some(
+    *("llama", "qwen3", "mistral", "qwen2_windows", "gemma3"),
+    *("gpt_neox", "stablelm", "opt", "mixtral", "gemma2", "gpt_oss"),
+)
 LENGTHS = (5, 12, 1, 9)
 CAPACITY = 40
 
@@ -101,7 +105,7 @@ def test_66_prompts_with_pads_elsewhere_go_on_as_in_stock(family, side):
     assert_same_tokens(found, expected)
 
 
-@some("mistral", "qwen2_windows", "gemma3")
+@some("mistral", "qwen2_windows", "gemma3", "phi3", "gemma2", "gpt_oss")
 @pytest.mark.parametrize("window", [1, 2, 6, 12, 15, 64])
 def test_steps_that_cross_a_window(family, window):
     rows = batch(family, lengths=LENGTHS)
@@ -174,7 +178,7 @@ def assert_ours_or_told(model, family, cache):
         assert_ours(model)
 
 
-@some("llama", "qwen3", "mistral", "qwen2_windows", "gemma3")
+@CACHED_IN_MANY_WAYS
 @EACH_CACHE
 def test_caches_given_by_the_user(family, cache):
     rows = batch(family, lengths=LENGTHS)
@@ -211,7 +215,7 @@ def test_prompts_in_chunks(family, chunk):
     assert_same_tokens(found, generate(stock(family), rows.ids, rows.mask, 8))
 
 
-@some("llama", "qwen3", "mistral", "qwen2_windows", "gemma3")
+@CACHED_IN_MANY_WAYS
 @pytest.mark.parametrize("cache", ["dynamic", "static", "ours"])
 @pytest.mark.parametrize("chunks", [(7, 5), (11, 1), (1, 11), (3, 3, 3, 3)], ids=str)
 def test_forwards_that_pass_the_cache_on(family, cache, chunks):

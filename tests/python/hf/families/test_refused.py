@@ -25,15 +25,8 @@ UNKNOWN = {
     "t5": lambda: transformers.T5ForConditionalGeneration(
         transformers.T5Config(vocab_size=50, d_model=16, d_kv=4, d_ff=16, num_layers=1, num_heads=2)
     ),
-    "opt": lambda: transformers.OPTForCausalLM(
-        transformers.OPTConfig(
-            vocab_size=50,
-            hidden_size=16,
-            ffn_dim=16,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            word_embed_proj_dim=16,
-        )
+    "bloom": lambda: transformers.BloomForCausalLM(
+        transformers.BloomConfig(vocab_size=50, hidden_size=16, n_layer=1, n_head=2)
     ),
     "no transformer": lambda: nn.Sequential(nn.Linear(2, 2)),
 }

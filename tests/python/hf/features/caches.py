@@ -103,9 +103,9 @@ CACHES = {
             "each kind of layer, and where layers have windows"
         ),
     )
-    .but("Qwen2", "Qwen3", paths=(STOCK,), why=(A_DICT,))
-    .but("Gemma 3", paths=(STOCK,), why=(A_DICT, FORGETS))
-    .but("Mistral", paths=(MASKED, STOCK), why=(FORGETS,)),
+    .but("Qwen2", "Qwen3", "SmolLM3", paths=(STOCK,), why=(A_DICT,))
+    .but("Gemma 2", "Gemma 3", "gpt-oss", paths=(STOCK,), why=(A_DICT, FORGETS))
+    .but("Mistral", "Phi-3", paths=(MASKED, STOCK), why=(FORGETS,)),
     "caches of half the size": Feature(
         lambda model: generate(model, IDS, MASK).logits[0],
         levels={"cache_dtype": torch.bfloat16},

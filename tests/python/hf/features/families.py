@@ -35,8 +35,17 @@ SMALL: dict[str, Callable[..., Any]] = {
     "Qwen2": small("qwen2", "ForCausalLM"),
     "Qwen3": small("qwen3", "ForCausalLM"),
     "Mistral": small("mistral", "ForCausalLM"),
+    "Gemma 2": small("gemma2", "ForCausalLM"),
     "Gemma 3": small("gemma3", "ForCausalLM"),
     "Granite": small("granite", "ForCausalLM"),
+    "SmolLM3": small("smollm3", "ForCausalLM"),
+    "Phi-3": small("phi3", "ForCausalLM"),
+    "StableLM": small("stablelm", "ForCausalLM"),
+    "GPT-NeoX": small("gpt_neox", "ForCausalLM"),
+    "OPT": small("opt", "ForCausalLM"),
+    "Mixtral": small("mixtral", "ForCausalLM"),
+    "Qwen3-MoE": small("qwen3_moe", "ForCausalLM"),
+    "gpt-oss": small("gpt_oss", "ForCausalLM"),
     "BERT": small("bert", "ForMaskedLM"),
     "RoBERTa": small("roberta", "ForMaskedLM"),
     "XLM-RoBERTa": small("xlm_roberta", "ForMaskedLM"),
@@ -66,12 +75,24 @@ def family(name: str) -> Families:
 
 
 GPT2, LLAMA, MISTRAL = family("GPT-2"), family("Llama"), family("Mistral")
-GEMMA3, BERT, MODERNBERT = family("Gemma 3"), family("BERT"), family("ModernBERT")
-# Positions turn queries and keys; MLPs have a gate.
-ROTARY = ("Llama", "Qwen2", "Qwen3", "Mistral", "Gemma 3", "Granite")
+GEMMA2, GEMMA3 = family("Gemma 2"), family("Gemma 3")
+BERT, MODERNBERT = family("BERT"), family("ModernBERT")
+OPT, STABLELM = family("OPT"), family("StableLM")
 # Their layers say at each call how wide their window is, or that they have none.
-WIDTH_IS_SAID = ("Qwen2", "Qwen3", "Mistral", "Gemma 3")
-DECODERS = Families("decoders", ("GPT-2", *ROTARY))
+WIDTH_IS_SAID = (
+    *("Qwen2", "Qwen3", "Mistral", "Gemma 2", "Gemma 3", "SmolLM3", "Phi-3"),
+    *("Mixtral", "Qwen3-MoE", "gpt-oss"),
+)
+# Their MLPs are experts.
+EXPERTS = ("Mixtral", "Qwen3-MoE", "gpt-oss")
+# Their layers say more than torch's own attention knows: a softcap, sinks.
+NOT_PLAIN = ("Gemma 2", "gpt-oss")
+# All but GPT-2, whose products are of another class.
+LINEAR = (
+    *("Llama", "Qwen2", "Qwen3", "Mistral", "Gemma 2", "Gemma 3", "Granite", "SmolLM3", "Phi-3"),
+    *("StableLM", "GPT-NeoX", "OPT", *EXPERTS),
+)
+DECODERS = Families("decoders", ("GPT-2", *LINEAR))
 # For rows that take seconds: one family of each kind.
 SOME_DECODERS = Families("GPT-2, Llama, Gemma 3", ("GPT-2", "Llama", "Gemma 3"))
 LIKE_BERT = ("BERT", "RoBERTa", "XLM-RoBERTa", "Electra")

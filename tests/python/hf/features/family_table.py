@@ -29,7 +29,9 @@ TESTS = {
 }
 BEFORE = (
     "In every family attention runs on the operators and linear layers on `linear`, and on a CPU a "
-    "row has the same bits in any batch. Stock code runs where a row of the tables below says so "
+    "row has the same bits in any batch, but for models with experts: these are stock code, and "
+    "how many tokens one gets depends on the batch. Stock code runs where a row of the tables "
+    "below says so "
     'for all; "besides" are rows in which others run ours. `patch` refuses a model whose config '
     "has one of these options.\n"
 )
@@ -56,8 +58,8 @@ def _line(family: ModelFamily, sections: Mapping[str, Mapping[str, Feature]]) ->
         f"`{family.backbone}`",
         _pads(family),
         "`KVCache`" if family.causal else "",
-        ", ".join(f"`{name}`" for name in TABLE[family.folder]),
-        ", ".join(_only_here(family.name, sections)),
+        ", ".join(f"`{name}`" for name in TABLE.get(family.folder, ())),
+        ", ".join([*_experts(family), *_only_here(family.name, sections)]),
         ", ".join(_refused(family)),
         TESTS["gpt2" if family.folder == "gpt2" else "decoder" if family.causal else "encoder"],
     )
@@ -68,6 +70,11 @@ def _pads(family: ModelFamily) -> str:
     if family.causal:
         return "dropped, but those that predict"
     return "dropped, but the first slot" + ("" if family.pooler is None else ", which is pooled")
+
+
+def _experts(family: ModelFamily) -> Iterator[str]:
+    if family.router is not None:
+        yield "experts and their routers"
 
 
 def _only_here(name: str, sections: Mapping[str, Mapping[str, Feature]]) -> Iterator[str]:

@@ -50,6 +50,7 @@ class Feature:
             numbers in it may be others.
         tolerance: of tensors; 0 means the same bits.
         only_last: only the last forward is looked at.
+        told: for ``stock``, whether a warning says so; in a graph none does.
     """
 
     run: Callable[[Any], Any]
@@ -65,6 +66,7 @@ class Feature:
     why: tuple[str, ...] = ()
     tolerance: float = 2e-4
     only_last: bool = False
+    told: bool = True
 
     def on(self, family: str) -> Feature:
         """As it is for this family."""

@@ -34,6 +34,7 @@ POSITIONS = torch.randint(0, 64, (3, TOKENS), generator=SEED)
 JUMPS = torch.tensor([[0, 1, 2, 3, 4, 5, 0, 1, 2]])
 # Some keys are later than their query; each query sees itself.
 DENSE = (torch.rand(3, 1, TOKENS, TOKENS, generator=SEED) < 0.5) | torch.eye(TOKENS).bool()
+DENSES = (DENSE, torch.ones_like(DENSE).tril())
 BIAS = torch.randn(3, 8, TOKENS, TOKENS, generator=SEED).masked_fill(~DENSE, -torch.inf)
 STATES = torch.randn(3, 6, 32, generator=SEED)
 ENCODER_MASK = torch.arange(6) < torch.tensor([[2], [6], [1]])
@@ -52,8 +53,19 @@ def unpadded(note: str, **inputs: Any) -> Feature:
 @torch.no_grad()
 def dense(model: Any) -> Any:
     """Any mask, and one that a 2-D mask could say: windows of layers do not count beside either."""
-    masks = (DENSE, torch.ones_like(DENSE).tril())
-    return [model(input_ids=IDS, attention_mask=mask).logits for mask in masks]
+    return [model(input_ids=IDS, attention_mask=mask).logits for mask in DENSES]
+
+
+@torch.no_grad()
+def dense_and_placed(model: Any) -> Any:
+    places = {"input_ids": IDS, "position_ids": POSITIONS}
+    return [model(**places, attention_mask=mask).logits for mask in DENSES]
+
+
+@torch.no_grad()
+def biased_and_placed(model: Any) -> Any:
+    bias = BIAS[:, : model.config.num_attention_heads]
+    return model(input_ids=IDS, position_ids=POSITIONS, attention_mask=bias).logits
 
 
 @torch.no_grad()
@@ -137,7 +149,7 @@ INPUTS = {
             "that one, on a CPU; but no pad is left out, for nobody says which queries are "
             "read"
         ),
-    ),
+    ).but("OPT", run=dense_and_placed, note="with `position_ids`"),
     "4-D float mask": Feature(
         biased,
         paths=(MASKED,),
@@ -145,7 +157,7 @@ INPUTS = {
             "added to the scores, if it is not such a mask; then, for several queries, the "
             "cache's own `update` runs"
         ),
-    ),
+    ).but("OPT", run=biased_and_placed, note="with `position_ids`"),
     "`inputs_embeds`": Feature(embedded),
     "`token_type_ids`": Feature(typed, families=GPT2),
     "own `position_ids`": Feature(placed),
@@ -153,7 +165,7 @@ INPUTS = {
         position_ids=JUMPS,
         use_cache=False,
         note="without mask and cache they mean several sequences in a row",
-    ),
+    ).but("OPT", "gpt-oss", note="there they mean nothing"),
     "cross attention with encoder padding": Feature(
         crossing,
         truth=crossing_row_by_row,

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from hf.features.families import GPT2
+from hf.features.families import GPT2, OPT
 from hf.features.feature import IDS, MASK, forward, stock, with_config
-from hf.features.inputs import STATES
+from hf.features.inputs import DENSE, STATES
 
 
 def refused(**inputs: Any) -> Callable[[Any], Any]:
@@ -34,6 +34,12 @@ INPUTS_LEFT_TO_STOCK = {
         "a 4-D mask [3, 1, 9, 1] of torch.bool, for 9 keys",
         lambda model: forward(model, attention_mask=torch.ones(3, 1, 9, 1).bool()),
         note="also one of integers",
+    ),
+    "4-D mask without `position_ids`": stock(
+        "its positions are counted from a mask of two dimensions",
+        refused(input_ids=IDS, attention_mask=DENSE),
+        note="its error",
+        families=OPT,
     ),
     "encoder states of one row": stock(
         "1 rows of encoder states for 3 rows",

@@ -21,6 +21,14 @@ def keyword(name: str, value: Any, **more: Any) -> Feature:
     return stock(f"{name} was given", run, builds=EAGER, implementation="eager", **more)
 
 
+def passed_on(name: str, **more: Any) -> Feature:
+    """A keyword that layers pass on by themselves; those of StableLM hand none on."""
+    row = stock(f"{name} was given", refused(input_ids=IDS, **{name: 0.5}), **more)
+    return row.but(
+        "StableLM", run=lambda model: forward(model, **{name: 0.5}), note="it has no effect"
+    )
+
+
 def with_registered_attention(make: Any, **more: Any) -> Any:
     AttentionInterface.register("of_others", sdpa_attention_forward)
     AttentionMaskInterface.register("of_others", sdpa_mask)
@@ -30,8 +38,10 @@ def with_registered_attention(make: Any, **more: Any) -> Any:
 KEYWORDS = {
     "`softcap`": keyword(
         "softcap", 5.0, note="a keyword of forward that changes attention, like the next four"
+    ).but("Gemma 2", run=refused(input_ids=IDS, softcap=5.0), note="its error"),
+    "`s_aux`": keyword("s_aux", torch.zeros(2)).but(
+        "gpt-oss", run=refused(input_ids=IDS, s_aux=torch.zeros(4)), note="its error"
     ),
-    "`s_aux`": keyword("s_aux", torch.zeros(2)),
     "`position_bias`": keyword("position_bias", torch.zeros(1, 2, 9, 9)),
     "`sliding_window`": keyword("sliding_window", 4).but(
         *WIDTH_IS_SAID, run=refused(input_ids=IDS, sliding_window=4), note="its error"
@@ -42,16 +52,11 @@ KEYWORDS = {
         note="a paged one; from transformers 5.24 on it is the ordinary cache",
         families=GPT2,
     ),
-    "`dropout`": stock(
-        "dropout was given",
-        refused(input_ids=IDS, dropout=0.5),
+    "`dropout`": passed_on(
+        "dropout",
         note="its error: the layers pass this keyword on by themselves, like the next five",
     ),
-    "`key`": stock("key was given", refused(input_ids=IDS, key=0.5)),
-    "`module`": stock("module was given", refused(input_ids=IDS, module=0.5)),
-    "`query`": stock("query was given", refused(input_ids=IDS, query=0.5)),
-    "`scaling`": stock("scaling was given", refused(input_ids=IDS, scaling=0.5)),
-    "`value`": stock("value was given", refused(input_ids=IDS, value=0.5)),
+    **{f"`{name}`": passed_on(name) for name in ("key", "module", "query", "scaling", "value")},
     "registered attention": stock(
         "attention implementation of_others",
         forward,

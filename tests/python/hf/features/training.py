@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from hf.features.feature import INPUTS, LABELS, REAL, forward, layers_of, stock
+from hf.features.families import NOT_PLAIN
+from hf.features.feature import INPUTS, LABELS, REAL, TEXTBOOK, forward, layers_of, stock
 
 WITH_PADS = {"padding_free": False}
+# Torch's attention does not know all that these layers say.
+STEP_BY_STEP = {"paths": (TEXTBOOK,), "why": ()}
 
 
 def learning(model: Any) -> Any:
@@ -62,7 +65,7 @@ TRAINING = {
         learning,
         tolerance=2e-4,
         note="pads are dropped all the same; attention alone is torch's",
-    ),
+    ).but(*NOT_PLAIN, **STEP_BY_STEP, note="attention step by step"),
     "gradients that start inside the layers": stock(
         "gradients are recorded inside the layers",
         learned_inside,
@@ -70,7 +73,7 @@ TRAINING = {
         change=learn_inside,
         tolerance=2e-4,
         note="an adapter that is no parameter of the model; torch's attention, our masks",
-    ),
+    ).but(*NOT_PLAIN, **STEP_BY_STEP, note="attention step by step"),
     "attention dropout": stock(
         "attention weights are dropped",
         forward,
