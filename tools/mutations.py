@@ -284,9 +284,10 @@ MEMORY = (
     ),
     Mutation(
         "cache_one_slot_late",
-        "csrc/ops/cpu/cached_attention.cpp",
-        "append(new_key, key_cache, position);",
-        "append(new_key, key_cache, std::min(position + 1, key_cache.size(2) - query.size(2)));",
+        "csrc/ops/any_device/cached_attention.h",
+        "append<Device>(op.kName, op.new_key, op.key_cache, slots);",
+        "append<Device>(op.kName, op.new_key, op.key_cache, "
+        "{std::min(slots.position + 1, op.key_cache.size(2) - op.query.size(2)), 0, nullptr});",
         CACHE_TESTS + GENERATE_TESTS,
     ),
 )

@@ -96,8 +96,8 @@ def _ctranslate2(title: str, *, rows: int = 0, workers: int = 1, **variables: st
     )
 
 
-# Constant weights are laid out for the CPU. What an earlier run left on the disk would make the first
-# call look short.
+# Constant weights are laid out for the CPU. What an earlier run left on the disk would make the
+# first call look short.
 COMPILED = {"TORCHINDUCTOR_FREEZING": "1", "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}
 
 SYSTEMS = {

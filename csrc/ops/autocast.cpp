@@ -1,15 +1,15 @@
-// Under autocast, attention and linear run in the dtype of the region. Masks keep their
-// dtype, and caches are never cast: what enters a cache follows the cache.
+// Under autocast, attention and linear run in the dtype of the region. Masks, sinks and slopes keep
+// their dtype, and caches are never cast: what enters a cache follows the cache.
 #include <ATen/autocast_mode.h>
-#include <torch/library.h>
 
-#include "cached_attention.h"
-#include "linear.h"
-#include "masked_attention.h"
-#include "packed_attention.h"
+#include "operators.h"
 
 namespace masked_attn::autocast {
 namespace {
+
+template <at::DeviceType device>
+constexpr c10::DispatchKey kKey =
+    device == at::kCPU ? c10::DispatchKey::AutocastCPU : c10::DispatchKey::Autocast;
 
 template <at::DeviceType device>
 at::Tensor cast(const at::Tensor& tensor) {
@@ -17,94 +17,56 @@ at::Tensor cast(const at::Tensor& tensor) {
 }
 
 template <at::DeviceType device>
-c10::DispatchKey key_of() {
-  return device == at::kCPU ? c10::DispatchKey::AutocastCPU : c10::DispatchKey::Autocast;
+std::optional<at::Tensor> cast(const std::optional<at::Tensor>& tensor) {
+  return tensor.has_value() ? std::optional(cast<device>(*tensor)) : std::nullopt;
 }
 
-template <at::DeviceType device>
-at::Tensor masked_attention_autocast(const at::Tensor& query, const at::Tensor& key,
-                                     const at::Tensor& value,
-                                     const std::optional<at::Tensor>& key_mask,
-                                     const std::optional<at::Tensor>& attn_mask, bool causal,
-                                     std::optional<int64_t> window, std::optional<double> scale,
-                                     double dropout_p) {
-  c10::impl::ExcludeDispatchKeyGuard guard(key_of<device>());
-  return masked_attention(cast<device>(query), cast<device>(key), cast<device>(value), key_mask,
-                          attn_mask, causal, window, scale, dropout_p);
+// An operator without a rule here runs in the dtypes that it is given.
+template <at::DeviceType device, class Result>
+Result run(const MaskedAttention& op) {
+  return Entry<MaskedAttention, Result>::call(
+      {cast<device>(op.query), cast<device>(op.key), cast<device>(op.value), op.options});
 }
 
-template <at::DeviceType device>
-std::tuple<at::Tensor, at::Tensor> masked_attention_forward_autocast(
-    const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
-    const std::optional<at::Tensor>& key_mask, const std::optional<at::Tensor>& attn_mask,
-    bool causal, std::optional<int64_t> window, std::optional<double> scale, double dropout_p) {
-  c10::impl::ExcludeDispatchKeyGuard guard(key_of<device>());
-  return masked_attention_forward(cast<device>(query), cast<device>(key), cast<device>(value),
-                                  key_mask, attn_mask, causal, window, scale, dropout_p);
+template <at::DeviceType device, class Result>
+Result run(const PackedAttention& op) {
+  return Entry<PackedAttention, Result>::call({cast<device>(op.query), cast<device>(op.key),
+                                               cast<device>(op.value), op.cu_seqlens, op.max_seqlen,
+                                               op.cu_seqlens_k, op.max_seqlen_k, op.options});
 }
 
-template <at::DeviceType device>
-at::Tensor packed_attention_autocast(const at::Tensor& query, const at::Tensor& key,
-                                     const at::Tensor& value, const at::Tensor& cu_seqlens,
-                                     c10::SymInt max_seqlen,
-                                     const std::optional<at::Tensor>& cu_seqlens_k,
-                                     std::optional<c10::SymInt> max_seqlen_k, bool causal,
-                                     std::optional<int64_t> window, std::optional<double> scale) {
-  c10::impl::ExcludeDispatchKeyGuard guard(key_of<device>());
-  return packed_attention(cast<device>(query), cast<device>(key), cast<device>(value), cu_seqlens,
-                          std::move(max_seqlen), cu_seqlens_k, std::move(max_seqlen_k), causal,
-                          window, scale);
-}
-
-template <at::DeviceType device>
-std::tuple<at::Tensor, at::Tensor> packed_attention_forward_autocast(
-    const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
-    const at::Tensor& cu_seqlens, c10::SymInt max_seqlen,
-    const std::optional<at::Tensor>& cu_seqlens_k, std::optional<c10::SymInt> max_seqlen_k,
-    bool causal, std::optional<int64_t> window, std::optional<double> scale) {
-  c10::impl::ExcludeDispatchKeyGuard guard(key_of<device>());
-  return packed_attention_forward(cast<device>(query), cast<device>(key), cast<device>(value),
-                                  cu_seqlens, std::move(max_seqlen), cu_seqlens_k,
-                                  std::move(max_seqlen_k), causal, window, scale);
-}
-
-template <at::DeviceType device, class Position>
-at::Tensor cached_attention_autocast(const at::Tensor& query, const at::Tensor& new_key,
-                                     const at::Tensor& new_value, at::Tensor& key_cache,
-                                     at::Tensor& value_cache, Position position,
-                                     const std::optional<at::Tensor>& key_mask,
-                                     const std::optional<at::Tensor>& attn_mask,
-                                     std::optional<int64_t> window, std::optional<double> scale) {
-  c10::impl::ExcludeDispatchKeyGuard guard(key_of<device>());
+template <at::DeviceType device, class Result, class Position>
+Result run(const CachedAttention<Position>& op) {
   // A cache that can't be one is left to the checks.
-  const bool floating = key_cache.is_floating_point();
-  const at::ScalarType dtype = floating ? key_cache.scalar_type() : query.scalar_type();
-  return cached_attention(query.to(dtype), new_key.to(dtype), new_value.to(dtype), key_cache,
-                          value_cache, position, key_mask, attn_mask, window, scale);
+  const bool floating = op.key_cache.is_floating_point();
+  const at::ScalarType dtype = floating ? op.key_cache.scalar_type() : op.query.scalar_type();
+  return Entry<CachedAttention<Position>, Result>::call({op.query.to(dtype), op.new_key.to(dtype),
+                                                         op.new_value.to(dtype), op.key_cache,
+                                                         op.value_cache, op.position, op.options});
 }
 
-template <at::DeviceType device>
-at::Tensor linear_autocast(const at::Tensor& input, const at::Tensor& weight,
-                           const std::optional<at::Tensor>& bias, bool transposed,
-                           std::optional<std::string_view> activation,
-                           const std::optional<at::Tensor>& multiplier) {
-  c10::impl::ExcludeDispatchKeyGuard guard(key_of<device>());
-  const auto cast_optional = [](const std::optional<at::Tensor>& tensor) {
-    return tensor.has_value() ? std::optional(cast<device>(*tensor)) : std::nullopt;
-  };
-  return linear(cast<device>(input), cast<device>(weight), cast_optional(bias),
-                {transposed, activation, cast_optional(multiplier)});
+template <at::DeviceType device, class Result>
+Result run(const Linear& op) {
+  const LinearOptions options{op.options.transposed, op.options.activation,
+                              cast<device>(op.options.multiplier)};
+  return Entry<Linear, Result>::call(
+      {cast<device>(op.input), cast<device>(op.weight), cast<device>(op.bias), options});
+}
+
+template <at::DeviceType device, class Result, class Op>
+Result run_once(const Op& op) {
+  const c10::impl::ExcludeDispatchKeyGuard guard(kKey<device>);
+  return run<device, Result>(op);
 }
 
 template <at::DeviceType device>
 void register_for(torch::Library& m) {
-  m.impl("masked_attention", masked_attention_autocast<device>);
-  m.impl("_masked_attention_forward", masked_attention_forward_autocast<device>);
-  m.impl("packed_attention", packed_attention_autocast<device>);
-  m.impl("_packed_attention_forward", packed_attention_forward_autocast<device>);
-  m.impl("linear", linear_autocast<device>);
-  m.impl("cached_attention", cached_attention_autocast<device, c10::SymInt>);
-  m.impl("cached_attention.device", cached_attention_autocast<device, const at::Tensor&>);
+  for_each_operator([&]<class Op, class Result>(Entry<Op, Result>) {
+    if constexpr (requires(const Op& op) { run<device, Result>(op); }) {
+      m.impl(Entry<Op, Result>::full_name().c_str(),
+             Entry<Op, Result>::template flat<&run_once<device, Result, Op>>);
+    }
+  });
 }
 
 }  // namespace

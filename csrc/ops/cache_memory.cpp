@@ -37,8 +37,8 @@ void check_apart(const Placed& cache, const Placed& other) {
 
 void check_cache_memory(const at::Tensor& query, const at::Tensor& new_key,
                         const at::Tensor& new_value, const at::Tensor& key_cache,
-                        const at::Tensor& value_cache, const std::optional<at::Tensor>& key_mask,
-                        const std::optional<at::Tensor>& attn_mask, const at::Tensor& position) {
+                        const at::Tensor& value_cache, const AttentionOptions& options,
+                        const at::Tensor& position) {
   check_cache({kOp, "key_cache", key_cache});
   check_cache({kOp, "value_cache", value_cache});
   const Placed keys{"key_cache", ByteLayout(key_cache)};
@@ -52,8 +52,10 @@ void check_cache_memory(const at::Tensor& query, const at::Tensor& new_key,
   is_read("query", query);
   is_read("new_key", new_key);
   is_read("new_value", new_value);
-  if (key_mask.has_value()) is_read("key_mask", *key_mask);
-  if (attn_mask.has_value()) is_read("attn_mask", *attn_mask);
+  if (options.key_mask.has_value()) is_read("key_mask", *options.key_mask);
+  if (options.attn_mask.has_value()) is_read("attn_mask", *options.attn_mask);
+  if (options.sinks.has_value()) is_read("sinks", *options.sinks);
+  if (options.alibi_slopes.has_value()) is_read("alibi_slopes", *options.alibi_slopes);
   if (position.defined()) is_read("position", position);
 }
 

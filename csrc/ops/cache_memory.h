@@ -4,14 +4,14 @@
 
 #include <ATen/ATen.h>
 
-#include <optional>
+#include "attention_options.h"
 
 namespace masked_attn {
 
 // Every argument is on one device. `position` is undefined where the host knows it.
 void check_cache_memory(const at::Tensor& query, const at::Tensor& new_key,
                         const at::Tensor& new_value, const at::Tensor& key_cache,
-                        const at::Tensor& value_cache, const std::optional<at::Tensor>& key_mask,
-                        const std::optional<at::Tensor>& attn_mask, const at::Tensor& position);
+                        const at::Tensor& value_cache, const AttentionOptions& options,
+                        const at::Tensor& position);
 
 }  // namespace masked_attn

@@ -1,14 +1,12 @@
 #include "cached_attention.h"
 
-#include <torch/library.h>
-
 #include "checks.h"
 #include "masked_attention.h"
 
 namespace masked_attn {
 namespace {
 
-constexpr char kOp[] = "cached_attention";
+constexpr const char* kOp = CachedAttention<c10::SymInt>::kName;
 
 struct Arguments {
   checks::Argument query;
@@ -17,6 +15,15 @@ struct Arguments {
   checks::Argument key_cache;
   checks::Argument value_cache;
 };
+
+template <class Position>
+Arguments arguments_of(const CachedAttention<Position>& op) {
+  return {{kOp, "query", op.query},
+          {kOp, "new_key", op.new_key},
+          {kOp, "new_value", op.new_value},
+          {kOp, "key_cache", op.key_cache},
+          {kOp, "value_cache", op.value_cache}};
+}
 
 void check_dtypes_and_devices(const Arguments& a) {
   checks::is_supported_float(a.query);
@@ -53,19 +60,22 @@ void check_shapes(const Arguments& a) {
   checks::heads_are_grouped(a.query, a.new_key);
 }
 
-at::Tensor check_masks(const Arguments& a, const c10::SymInt& keys,
-                       const std::optional<at::Tensor>& key_mask,
-                       const std::optional<at::Tensor>& attn_mask, std::optional<int64_t> window,
-                       std::optional<double> scale) {
+bool at_most(const c10::SymInt& a, const c10::SymInt& b) {
+  return a.sym_le(b).guard_bool(__FILE__, __LINE__);
+}
+
+at::Tensor checked_options(const Arguments& a, const AttentionOptions& options,
+                           const c10::SymInt& keys) {
   const at::Tensor& query = a.query.tensor;
-  checks::masks_fit(a.query, key_mask, attn_mask, window,
-                    {query.sym_size(0), query.sym_size(1), query.sym_size(2), keys});
-  checks::scale_is_finite(a.query, scale);
+  checks::options_fit(a.query, options,
+                      {query.sym_size(0), query.sym_size(1), query.sym_size(2), keys});
   return empty_attention_output(query, a.new_value.tensor.sym_size(3));
 }
 
-bool at_most(const c10::SymInt& a, const c10::SymInt& b) {
-  return a.sym_le(b).guard_bool(__FILE__, __LINE__);
+template <class Position>
+at::Tensor call(const CachedAttention<Position>& op) {
+  checks::has_no_dropout(kOp, op.options);
+  return Entry<CachedAttention<Position>, at::Tensor>::call(op);
 }
 
 }  // namespace
@@ -73,78 +83,45 @@ bool at_most(const c10::SymInt& a, const c10::SymInt& b) {
 at::Tensor cached_attention(const at::Tensor& query, const at::Tensor& new_key,
                             const at::Tensor& new_value, at::Tensor& key_cache,
                             at::Tensor& value_cache, c10::SymInt position,
-                            const std::optional<at::Tensor>& key_mask,
-                            const std::optional<at::Tensor>& attn_mask,
-                            std::optional<int64_t> window, std::optional<double> scale) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("masked_attn::cached_attention", "")
-                             .typed<decltype(cached_attention_meta)>();
-  return op.call(query, new_key, new_value, key_cache, value_cache, std::move(position), key_mask,
-                 attn_mask, window, scale);
+                            const AttentionOptions& options) {
+  return call<c10::SymInt>(
+      {query, new_key, new_value, key_cache, value_cache, std::move(position), options});
 }
 
 at::Tensor cached_attention(const at::Tensor& query, const at::Tensor& new_key,
                             const at::Tensor& new_value, at::Tensor& key_cache,
                             at::Tensor& value_cache, const at::Tensor& position,
-                            const std::optional<at::Tensor>& key_mask,
-                            const std::optional<at::Tensor>& attn_mask,
-                            std::optional<int64_t> window, std::optional<double> scale) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("masked_attn::cached_attention", "device")
-                             .typed<decltype(cached_attention_device_meta)>();
-  return op.call(query, new_key, new_value, key_cache, value_cache, position, key_mask, attn_mask,
-                 window, scale);
+                            const AttentionOptions& options) {
+  return call<const at::Tensor&>(
+      {query, new_key, new_value, key_cache, value_cache, position, options});
 }
 
-at::Tensor cached_attention_meta(const at::Tensor& query, const at::Tensor& new_key,
-                                 const at::Tensor& new_value, at::Tensor& key_cache,
-                                 at::Tensor& value_cache, c10::SymInt position,
-                                 const std::optional<at::Tensor>& key_mask,
-                                 const std::optional<at::Tensor>& attn_mask,
-                                 std::optional<int64_t> window, std::optional<double> scale) {
-  const Arguments a{{kOp, "query", query},
-                    {kOp, "new_key", new_key},
-                    {kOp, "new_value", new_value},
-                    {kOp, "key_cache", key_cache},
-                    {kOp, "value_cache", value_cache}};
+at::Tensor checked_output(const CachedAttention<c10::SymInt>& op) {
+  const Arguments a = arguments_of(op);
   check_dtypes_and_devices(a);
   check_shapes(a);
   // Written so that no position overflows.
-  const c10::SymInt room = key_cache.sym_size(2) - query.sym_size(2);
-  TORCH_CHECK(at_most(0, position), kOp, ": position must not be negative, got ", position);
-  TORCH_CHECK(at_most(0, room) && at_most(position, room), kOp, ": position = ", position, " and ",
-              query.sym_size(2), " queries go past the capacity of the cache, ",
-              key_cache.sym_size(2));
-  return check_masks(a, position + query.sym_size(2), key_mask, attn_mask, window, scale);
+  const c10::SymInt queries = op.query.sym_size(2);
+  const c10::SymInt room = op.key_cache.sym_size(2) - queries;
+  TORCH_CHECK(at_most(0, op.position), kOp, ": position must not be negative, got ", op.position);
+  TORCH_CHECK(at_most(0, room) && at_most(op.position, room), kOp, ": position = ", op.position,
+              " and ", queries, " queries go past the capacity of the cache, ",
+              op.key_cache.sym_size(2));
+  return checked_options(a, op.options, op.position + queries);
 }
 
-at::Tensor cached_attention_device_meta(const at::Tensor& query, const at::Tensor& new_key,
-                                        const at::Tensor& new_value, at::Tensor& key_cache,
-                                        at::Tensor& value_cache, const at::Tensor& position,
-                                        const std::optional<at::Tensor>& key_mask,
-                                        const std::optional<at::Tensor>& attn_mask,
-                                        std::optional<int64_t> window,
-                                        std::optional<double> scale) {
-  const Arguments a{{kOp, "query", query},
-                    {kOp, "new_key", new_key},
-                    {kOp, "new_value", new_value},
-                    {kOp, "key_cache", key_cache},
-                    {kOp, "value_cache", value_cache}};
+at::Tensor checked_output(const CachedAttention<const at::Tensor&>& op) {
+  const Arguments a = arguments_of(op);
   check_dtypes_and_devices(a);
-  TORCH_CHECK(position.scalar_type() == at::kLong && position.dim() == 0, kOp,
+  TORCH_CHECK(op.position.scalar_type() == at::kLong && op.position.dim() == 0, kOp,
               ": position must be an int64 scalar tensor, got ",
-              checks::dtype_name(position.scalar_type()), " of ", position.sym_sizes());
-  checks::is_on_device_of({kOp, "position", position}, a.query);
+              checks::dtype_name(op.position.scalar_type()), " of ", op.position.sym_sizes());
+  checks::is_on_device_of({kOp, "position", op.position}, a.query);
   check_shapes(a);
-  const c10::SymInt capacity = key_cache.sym_size(2);
-  TORCH_CHECK(at_most(query.sym_size(2), capacity), kOp, ": ", query.sym_size(2),
+  const c10::SymInt capacity = op.key_cache.sym_size(2);
+  TORCH_CHECK(at_most(op.query.sym_size(2), capacity), kOp, ": ", op.query.sym_size(2),
               " queries go past the capacity of the cache, ", capacity);
-  return check_masks(a, capacity, key_mask, attn_mask, window, scale);
-}
-
-TORCH_LIBRARY_IMPL(masked_attn, Meta, m) {
-  m.impl("cached_attention", cached_attention_meta);
-  m.impl("cached_attention.device", cached_attention_device_meta);
+  return checked_options(a, op.options, capacity);
 }
 
 }  // namespace masked_attn

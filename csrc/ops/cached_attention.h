@@ -3,39 +3,46 @@
 // the device, where it is clamped to [0, capacity - queries].
 #pragma once
 
-#include <ATen/ATen.h>
-
 #include "api.h"
+#include "attention_options.h"
+#include "dispatch.h"
 
 namespace masked_attn {
 
-// Through the dispatcher, for C++ callers.
-MASKED_ATTN_API at::Tensor cached_attention(
-    const at::Tensor& query, const at::Tensor& new_key, const at::Tensor& new_value,
-    at::Tensor& key_cache, at::Tensor& value_cache, c10::SymInt position,
-    const std::optional<at::Tensor>& key_mask = std::nullopt,
-    const std::optional<at::Tensor>& attn_mask = std::nullopt,
-    std::optional<int64_t> window = std::nullopt, std::optional<double> scale = std::nullopt);
+// Through the dispatcher, for C++ callers. It is causal whatever `options.causal` says.
+MASKED_ATTN_API at::Tensor cached_attention(const at::Tensor& query, const at::Tensor& new_key,
+                                            const at::Tensor& new_value, at::Tensor& key_cache,
+                                            at::Tensor& value_cache, c10::SymInt position,
+                                            const AttentionOptions& options = {});
 
-MASKED_ATTN_API at::Tensor cached_attention(
-    const at::Tensor& query, const at::Tensor& new_key, const at::Tensor& new_value,
-    at::Tensor& key_cache, at::Tensor& value_cache, const at::Tensor& position,
-    const std::optional<at::Tensor>& key_mask = std::nullopt,
-    const std::optional<at::Tensor>& attn_mask = std::nullopt,
-    std::optional<int64_t> window = std::nullopt, std::optional<double> scale = std::nullopt);
+MASKED_ATTN_API at::Tensor cached_attention(const at::Tensor& query, const at::Tensor& new_key,
+                                            const at::Tensor& new_value, at::Tensor& key_cache,
+                                            at::Tensor& value_cache, const at::Tensor& position,
+                                            const AttentionOptions& options = {});
 
-// Check everything and return an empty result of the right shape.
-at::Tensor cached_attention_meta(const at::Tensor& query, const at::Tensor& new_key,
-                                 const at::Tensor& new_value, at::Tensor& key_cache,
-                                 at::Tensor& value_cache, c10::SymInt position,
-                                 const std::optional<at::Tensor>& key_mask,
-                                 const std::optional<at::Tensor>& attn_mask,
-                                 std::optional<int64_t> window, std::optional<double> scale);
-at::Tensor cached_attention_device_meta(const at::Tensor& query, const at::Tensor& new_key,
-                                        const at::Tensor& new_value, at::Tensor& key_cache,
-                                        at::Tensor& value_cache, const at::Tensor& position,
-                                        const std::optional<at::Tensor>& key_mask,
-                                        const std::optional<at::Tensor>& attn_mask,
-                                        std::optional<int64_t> window, std::optional<double> scale);
+// `Position` is c10::SymInt or const at::Tensor&.
+template <class Position>
+struct CachedAttention {
+  static constexpr char kName[] = "cached_attention";
+  const at::Tensor& query;
+  const at::Tensor& new_key;
+  const at::Tensor& new_value;
+  at::Tensor& key_cache;
+  at::Tensor& value_cache;
+  Position position;
+  const AttentionOptions& options;
+
+  auto own() const { return std::tie(query, new_key, new_value, key_cache, value_cache, position); }
+  using O = AttentionOptions;
+  using Options = Members<&O::key_mask, &O::attn_mask, &O::window, &O::scale, &O::softcap,
+                          &O::sinks, &O::alibi_slopes>;
+};
+
+template <>
+inline constexpr const char* kOverload<CachedAttention<const at::Tensor&>> = "device";
+
+// Check everything but memory, and return an empty result of the right shape.
+at::Tensor checked_output(const CachedAttention<c10::SymInt>& op);
+at::Tensor checked_output(const CachedAttention<const at::Tensor&>& op);
 
 }  // namespace masked_attn

@@ -34,6 +34,41 @@ void broadcasts_to(const Argument& mask, const Sizes& sizes) {
       ", got ", shape, "; a [batch, keys] mask goes to key_mask");
 }
 
+double in_dtype_of_sums(const Argument& query, double value) {
+  return dtype_of_sums(query.tensor) == at::kDouble ? value : static_cast<float>(value);
+}
+
+void softcap_is_positive(const Argument& query, std::optional<double> softcap) {
+  if (!softcap.has_value()) return;
+  const double value = in_dtype_of_sums(query, *softcap);
+  TORCH_CHECK(std::isfinite(value) && value > 0, query.op,
+              ": softcap must be finite and above 0 in ", dtype_name(dtype_of_sums(query.tensor)),
+              ", got ", *softcap);
+}
+
+void sinks_fit(const Argument& query, const OptionalTensor& sinks, const Sizes& sizes) {
+  if (!sinks.has_value()) return;
+  const Argument argument{query.op, "sinks", *sinks};
+  is_supported_float(argument);
+  is_on_device_of(argument, query);
+  has_shape(argument, "[heads]", {sizes.heads});
+}
+
+void slopes_fit(const Argument& query, const OptionalTensor& slopes, const Sizes& sizes,
+                const char* batch_name) {
+  if (!slopes.has_value()) return;
+  const Argument argument{query.op, "alibi_slopes", *slopes};
+  is_supported_float(argument);
+  is_on_device_of(argument, query);
+  const c10::SymInt wanted[2] = {sizes.batch, sizes.heads};
+  const c10::SymIntArrayRef shape = slopes->sym_sizes();
+  const bool of_heads = slopes->dim() == 1 && same_size(shape[0], sizes.heads);
+  const bool of_rows =
+      slopes->dim() == 2 && same_size(shape[0], sizes.batch) && same_size(shape[1], sizes.heads);
+  TORCH_CHECK(of_heads || of_rows, query.op, ": alibi_slopes must be [heads] = [", sizes.heads,
+              "] or [", batch_name, ", heads] = ", c10::SymIntArrayRef(wanted, 2), ", got ", shape);
+}
+
 }  // namespace
 
 bool is_supported(at::ScalarType dtype) {
@@ -126,11 +161,33 @@ void heads_are_grouped(const Argument& query, const Argument& key) {
               " heads, which must divide the heads of ", query.name, ", ", heads);
 }
 
+at::ScalarType dtype_of_sums(const at::Tensor& tensor) {
+  return tensor.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+}
+
 void scale_is_finite(const Argument& query, std::optional<double> scale) {
   const double value = scale.value_or(0.0);
-  const bool wide = query.tensor.scalar_type() == at::kDouble;
-  TORCH_CHECK(wide ? std::isfinite(value) : std::isfinite(static_cast<float>(value)), query.op,
-              ": scale must be finite in ", wide ? "float64" : "float32", ", got ", value);
+  TORCH_CHECK(std::isfinite(in_dtype_of_sums(query, value)), query.op, ": scale must be finite in ",
+              dtype_name(dtype_of_sums(query.tensor)), ", got ", value);
+}
+
+void options_fit(const Argument& query, const AttentionOptions& options, const Sizes& sizes,
+                 const char* batch_name) {
+  masks_fit(query, options.key_mask, options.attn_mask, options.window, sizes);
+  scale_is_finite(query, options.scale);
+  softcap_is_positive(query, options.softcap);
+  sinks_fit(query, options.sinks, sizes);
+  slopes_fit(query, options.alibi_slopes, sizes, batch_name);
+}
+
+void has_no_masks(const char* op, const AttentionOptions& options) {
+  TORCH_CHECK(!options.key_mask.has_value() && !options.attn_mask.has_value(), op,
+              ": there is no key_mask and no attn_mask");
+}
+
+void has_no_dropout(const char* op, const AttentionOptions& options) {
+  TORCH_CHECK(options.dropout_p == 0.0, op,
+              ": dropout is not supported, got dropout_p = ", options.dropout_p);
 }
 
 }  // namespace masked_attn::checks

@@ -4,6 +4,8 @@
 
 #include <ATen/ATen.h>
 
+#include "attention_options.h"
+
 namespace masked_attn::checks {
 
 using OptionalTensor = std::optional<at::Tensor>;
@@ -48,13 +50,25 @@ void has_shape(const Argument& argument, const char* names, c10::SymIntArrayRef 
 // The number of query heads is a multiple of the number of key heads.
 void heads_are_grouped(const Argument& query, const Argument& key);
 
+// All that attention may be told besides its tensors, but for dropout. `batch_name` is what
+// messages call the rows.
+void options_fit(const Argument& query, const AttentionOptions& options, const Sizes& sizes,
+                 const char* batch_name = "batch");
+
+// What only a C++ caller can ask for, where the operator does not have the argument.
+void has_no_masks(const char* op, const AttentionOptions& options);
+void has_no_dropout(const char* op, const AttentionOptions& options);
+
 // Both masks against the sizes of the scores, and the window.
 void masks_fit(const Argument& query, const OptionalTensor& key_mask,
                const OptionalTensor& attn_mask, std::optional<int64_t> window, const Sizes& sizes);
 
 void window_is_positive(const char* op, std::optional<int64_t> window);
 
-// In the dtype of the sums: float32, or float64 for float64.
+// float32, or float64 for float64.
+at::ScalarType dtype_of_sums(const at::Tensor& tensor);
+
+// In the dtype of the sums.
 void scale_is_finite(const Argument& query, std::optional<double> scale);
 
 }  // namespace masked_attn::checks

@@ -1,7 +1,6 @@
 #include "expand_mask.h"
 
 #include <ATen/Dispatch_v2.h>
-#include <torch/library.h>
 
 #include <cmath>
 #include <limits>
@@ -11,7 +10,7 @@
 namespace masked_attn {
 namespace {
 
-constexpr char kOp[] = "expand_mask";
+constexpr const char* kOp = ExpandMask::kName;
 
 double lowest(at::ScalarType dtype) {
   double value = 0;
@@ -29,34 +28,26 @@ void check_fill(at::ScalarType dtype, std::optional<double> fill) {
 
 }  // namespace
 
-at::Tensor expand_mask(const at::Tensor& mask, at::ScalarType dtype,
-                       std::optional<c10::SymInt> query_length, bool causal,
-                       std::optional<int64_t> window, std::optional<double> fill) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("masked_attn::expand_mask", "")
-                             .typed<decltype(expand_mask_meta)>();
-  return op.call(mask, dtype, std::move(query_length), causal, window, fill);
+at::Tensor expand_mask(const at::Tensor& mask, at::ScalarType dtype, const ExpandOptions& options) {
+  return Entry<ExpandMask, at::Tensor>::call({mask, dtype, options});
 }
 
-at::Tensor expand_mask_meta(const at::Tensor& mask, at::ScalarType dtype,
-                            std::optional<c10::SymInt> query_length, bool /*causal*/,
-                            std::optional<int64_t> window, std::optional<double> fill) {
+at::Tensor checked_output(const ExpandMask& op) {
+  const at::Tensor& mask = op.mask;
   TORCH_CHECK(!mask.is_complex(), kOp, ": mask must be bool, integer or float, got ",
               checks::dtype_name(mask.scalar_type()));
-  TORCH_CHECK(checks::is_supported(dtype), kOp,
+  TORCH_CHECK(checks::is_supported(op.dtype), kOp,
               ": dtype must be float32, float64, float16 or bfloat16, got ",
-              checks::dtype_name(dtype),
+              checks::dtype_name(op.dtype),
               "; a boolean mask needs no expansion: pass it as key_mask");
   TORCH_CHECK(mask.dim() == 2, kOp, ": mask must be [batch, keys], got ", mask.sym_sizes());
-  const c10::SymInt queries = query_length.value_or(mask.sym_size(1));
+  const c10::SymInt queries = op.options.query_length.value_or(mask.sym_size(1));
   TORCH_CHECK(queries.sym_ge(0).guard_bool(__FILE__, __LINE__), kOp,
               ": query_length must not be negative, got ", queries);
-  checks::window_is_positive(kOp, window);
-  check_fill(dtype, fill);
+  checks::window_is_positive(kOp, op.options.window);
+  check_fill(op.dtype, op.options.fill);
   return at::empty_symint({mask.sym_size(0), 1, queries, mask.sym_size(1)},
-                          mask.options().dtype(dtype).requires_grad(false));
+                          mask.options().dtype(op.dtype).requires_grad(false));
 }
-
-TORCH_LIBRARY_IMPL(masked_attn, Meta, m) { m.impl("expand_mask", expand_mask_meta); }
 
 }  // namespace masked_attn

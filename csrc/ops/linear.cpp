@@ -1,13 +1,11 @@
 #include "linear.h"
 
-#include <torch/library.h>
-
 #include "checks.h"
 
 namespace masked_attn {
 namespace {
 
-constexpr char kOp[] = "linear";
+constexpr const char* kOp = Linear::kName;
 
 void activation_is_known(std::optional<std::string_view> activation) {
   if (!activation.has_value()) return;
@@ -32,19 +30,15 @@ void activate_(at::Tensor& values, std::string_view activation) {
 
 at::Tensor linear(const at::Tensor& input, const at::Tensor& weight,
                   const std::optional<at::Tensor>& bias, const LinearOptions& options) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("masked_attn::linear", "")
-                             .typed<decltype(linear_meta)>();
-  return op.call(input, weight, bias, options.transposed, options.activation, options.multiplier);
+  return Entry<Linear, at::Tensor>::call({input, weight, bias, options});
 }
 
-at::Tensor linear_meta(const at::Tensor& input, const at::Tensor& weight,
-                       const std::optional<at::Tensor>& bias, bool transposed,
-                       std::optional<std::string_view> activation,
-                       const std::optional<at::Tensor>& multiplier) {
+at::Tensor checked_output(const Linear& op) {
+  const auto& [input, weight, bias, options] = op;
+  const std::optional<at::Tensor>& multiplier = options.multiplier;
   const checks::Argument input_argument{kOp, "input", input};
   const checks::Argument weight_argument{kOp, "weight", weight};
-  activation_is_known(activation);
+  activation_is_known(options.activation);
   checks::is_supported_float(input_argument);
   checks::has_storage_dtype_for(weight_argument, input_argument);
   if (bias.has_value()) checks::has_dtype_of({kOp, "bias", *bias}, weight_argument);
@@ -59,8 +53,8 @@ at::Tensor linear_meta(const at::Tensor& input, const at::Tensor& weight,
   TORCH_CHECK(input.dim() >= 1, kOp, ": input must have at least 1 dimension, got 0");
   checks::has_rank(weight_argument, 2);
   const c10::SymInt inputs = input.sym_size(-1);
-  const c10::SymInt outputs = weight.sym_size(transposed ? 1 : 0);
-  if (transposed) {
+  const c10::SymInt outputs = weight.sym_size(options.transposed ? 1 : 0);
+  if (options.transposed) {
     checks::has_shape(weight_argument, "[inputs, outputs]", {inputs, outputs});
   } else {
     checks::has_shape(weight_argument, "[outputs, inputs]", {outputs, inputs});
@@ -76,9 +70,8 @@ at::Tensor linear_meta(const at::Tensor& input, const at::Tensor& weight,
   return at::empty_symint(sizes, input.options().requires_grad(false));
 }
 
-void torch_linear(const at::Tensor& input, const at::Tensor& weight,
-                  const std::optional<at::Tensor>& bias, const LinearOptions& options,
-                  at::Tensor& out) {
+void torch_linear(const Linear& op, at::Tensor& out) {
+  const auto& [input, weight, bias, options] = op;
   const at::ScalarType dtype = input.scalar_type();
   const at::Tensor matrix = (options.transposed ? weight : weight.t()).to(dtype);
   const int64_t outputs = out.size(-1);
@@ -93,7 +86,5 @@ void torch_linear(const at::Tensor& input, const at::Tensor& weight,
   if (options.activation.has_value()) activate_(products, *options.activation);
   if (options.multiplier.has_value()) out.mul_(*options.multiplier);
 }
-
-TORCH_LIBRARY_IMPL(masked_attn, Meta, m) { m.impl("linear", linear_meta); }
 
 }  // namespace masked_attn

@@ -3,11 +3,10 @@
 // threads. Other devices get torch's own products.
 #pragma once
 
-#include <ATen/ATen.h>
-
 #include <string_view>
 
 #include "api.h"
+#include "dispatch.h"
 
 namespace masked_attn {
 
@@ -23,15 +22,22 @@ MASKED_ATTN_API at::Tensor linear(const at::Tensor& input, const at::Tensor& wei
                                   const std::optional<at::Tensor>& bias = std::nullopt,
                                   const LinearOptions& options = {});
 
+struct Linear {
+  static constexpr char kName[] = "linear";
+  const at::Tensor& input;
+  const at::Tensor& weight;
+  const std::optional<at::Tensor>& bias;
+  const LinearOptions& options;
+
+  auto own() const { return std::tie(input, weight, bias); }
+  using O = LinearOptions;
+  using Options = Members<&O::transposed, &O::activation, &O::multiplier>;
+};
+
 // Checks everything and returns an empty result of the right shape.
-at::Tensor linear_meta(const at::Tensor& input, const at::Tensor& weight,
-                       const std::optional<at::Tensor>& bias, bool transposed,
-                       std::optional<std::string_view> activation,
-                       const std::optional<at::Tensor>& multiplier);
+at::Tensor checked_output(const Linear& op);
 
 // Fills `out`, which is not empty, with torch's own product and functions.
-void torch_linear(const at::Tensor& input, const at::Tensor& weight,
-                  const std::optional<at::Tensor>& bias, const LinearOptions& options,
-                  at::Tensor& out);
+void torch_linear(const Linear& op, at::Tensor& out);
 
 }  // namespace masked_attn

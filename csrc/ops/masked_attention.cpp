@@ -1,15 +1,11 @@
 #include "masked_attention.h"
 
-#include <torch/library.h>
-
 #include <cmath>
 
 #include "checks.h"
 
 namespace masked_attn {
 namespace {
-
-constexpr char kOp[] = "masked_attention";
 
 void check_shapes(const checks::Argument& q, const checks::Argument& k, const checks::Argument& v) {
   const at::Tensor& query = q.tensor;
@@ -25,10 +21,10 @@ void check_shapes(const checks::Argument& q, const checks::Argument& k, const ch
   checks::heads_are_grouped(q, k);
 }
 
-void check_dropout(double dropout_p) {
-  TORCH_CHECK(dropout_p >= 0.0 && dropout_p < 1.0, kOp, ": dropout_p must be in [0, 1), got ",
+void check_dropout(const char* op, double dropout_p) {
+  TORCH_CHECK(dropout_p >= 0.0 && dropout_p < 1.0, op, ": dropout_p must be in [0, 1), got ",
               dropout_p);
-  TORCH_CHECK(dropout_p == 0.0, kOp, ": dropout is not supported, got dropout_p = ", dropout_p);
+  TORCH_CHECK(dropout_p == 0.0, op, ": dropout is not supported, got dropout_p = ", dropout_p);
 }
 
 }  // namespace
@@ -47,62 +43,36 @@ at::Tensor empty_attention_output(const at::Tensor& query, const c10::SymInt& va
 }
 
 at::Tensor masked_attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
-                            const std::optional<at::Tensor>& key_mask,
-                            const std::optional<at::Tensor>& attn_mask, bool causal,
-                            std::optional<int64_t> window, std::optional<double> scale,
-                            double dropout_p) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("masked_attn::masked_attention", "")
-                             .typed<decltype(masked_attention_meta)>();
-  return op.call(query, key, value, key_mask, attn_mask, causal, window, scale, dropout_p);
+                            const AttentionOptions& options) {
+  return Entry<MaskedAttention, at::Tensor>::call({query, key, value, options});
 }
 
-std::tuple<at::Tensor, at::Tensor> masked_attention_forward(
-    const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
-    const std::optional<at::Tensor>& key_mask, const std::optional<at::Tensor>& attn_mask,
-    bool causal, std::optional<int64_t> window, std::optional<double> scale, double dropout_p) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("masked_attn::_masked_attention_forward", "")
-                             .typed<decltype(masked_attention_forward_meta)>();
-  return op.call(query, key, value, key_mask, attn_mask, causal, window, scale, dropout_p);
+OutAndLogsumexp masked_attention_forward(const at::Tensor& query, const at::Tensor& key,
+                                         const at::Tensor& value, const AttentionOptions& options) {
+  return Entry<MaskedAttention, OutAndLogsumexp>::call({query, key, value, options});
 }
 
-at::Tensor masked_attention_meta(const at::Tensor& query, const at::Tensor& key,
-                                 const at::Tensor& value, const std::optional<at::Tensor>& key_mask,
-                                 const std::optional<at::Tensor>& attn_mask, bool /*causal*/,
-                                 std::optional<int64_t> window, std::optional<double> scale,
-                                 double dropout_p) {
-  const checks::Argument q{kOp, "query", query};
-  const checks::Argument k{kOp, "key", key};
-  const checks::Argument v{kOp, "value", value};
+at::Tensor checked_output(const MaskedAttention& op) {
+  const checks::Argument q{op.kName, "query", op.query};
+  const checks::Argument k{op.kName, "key", op.key};
+  const checks::Argument v{op.kName, "value", op.value};
   checks::is_supported_float(q);
   checks::has_storage_dtype_for(k, q);
   checks::has_dtype_of(v, k);
   checks::is_on_device_of(k, q);
   checks::is_on_device_of(v, q);
   check_shapes(q, k, v);
-  checks::masks_fit(q, key_mask, attn_mask, window,
-                    {query.sym_size(0), query.sym_size(1), query.sym_size(2), key.sym_size(2)});
-  checks::scale_is_finite(q, scale);
-  check_dropout(dropout_p);
-  return empty_attention_output(query, value.sym_size(3));
+  const at::Tensor& query = op.query;
+  checks::options_fit(
+      q, op.options, {query.sym_size(0), query.sym_size(1), query.sym_size(2), op.key.sym_size(2)});
+  check_dropout(op.kName, op.options.dropout_p);
+  return empty_attention_output(query, op.value.sym_size(3));
 }
 
-std::tuple<at::Tensor, at::Tensor> masked_attention_forward_meta(
-    const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
-    const std::optional<at::Tensor>& key_mask, const std::optional<at::Tensor>& attn_mask,
-    bool causal, std::optional<int64_t> window, std::optional<double> scale, double dropout_p) {
-  at::Tensor out = masked_attention_meta(query, key, value, key_mask, attn_mask, causal, window,
-                                         scale, dropout_p);
-  const at::ScalarType dtype = query.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-  at::Tensor logsumexp = at::empty_symint({query.sym_size(0), query.sym_size(1), query.sym_size(2)},
-                                          query.options().dtype(dtype).requires_grad(false));
-  return {std::move(out), std::move(logsumexp)};
-}
-
-TORCH_LIBRARY_IMPL(masked_attn, Meta, m) {
-  m.impl("masked_attention", masked_attention_meta);
-  m.impl("_masked_attention_forward", masked_attention_forward_meta);
+at::Tensor empty_logsumexp(const MaskedAttention& op) {
+  const at::Tensor& query = op.query;
+  return at::empty_symint({query.sym_size(0), query.sym_size(1), query.sym_size(2)},
+                          query.options().dtype(checks::dtype_of_sums(query)).requires_grad(false));
 }
 
 }  // namespace masked_attn

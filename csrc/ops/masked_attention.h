@@ -3,40 +3,39 @@
 // value_dim], so that merging the heads afterwards is free.
 #pragma once
 
-#include <ATen/ATen.h>
-
-#include <tuple>
-
 #include "api.h"
+#include "attention_options.h"
+#include "dispatch.h"
 
 namespace masked_attn {
 
 // Through the dispatcher, for C++ callers.
-MASKED_ATTN_API at::Tensor masked_attention(
-    const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
-    const std::optional<at::Tensor>& key_mask = std::nullopt,
-    const std::optional<at::Tensor>& attn_mask = std::nullopt, bool causal = false,
-    std::optional<int64_t> window = std::nullopt, std::optional<double> scale = std::nullopt,
-    double dropout_p = 0.0);
+MASKED_ATTN_API at::Tensor masked_attention(const at::Tensor& query, const at::Tensor& key,
+                                            const at::Tensor& value,
+                                            const AttentionOptions& options = {});
 
 // The same, with the log-sum-exp [batch, heads, queries]: float32, float64 for float64.
-MASKED_ATTN_API std::tuple<at::Tensor, at::Tensor> masked_attention_forward(
-    const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
-    const std::optional<at::Tensor>& key_mask = std::nullopt,
-    const std::optional<at::Tensor>& attn_mask = std::nullopt, bool causal = false,
-    std::optional<int64_t> window = std::nullopt, std::optional<double> scale = std::nullopt,
-    double dropout_p = 0.0);
+MASKED_ATTN_API OutAndLogsumexp masked_attention_forward(const at::Tensor& query,
+                                                         const at::Tensor& key,
+                                                         const at::Tensor& value,
+                                                         const AttentionOptions& options = {});
+
+struct MaskedAttention {
+  static constexpr char kName[] = "masked_attention";
+  const at::Tensor& query;
+  const at::Tensor& key;
+  const at::Tensor& value;
+  const AttentionOptions& options;
+
+  auto own() const { return std::tie(query, key, value); }
+  using O = AttentionOptions;
+  using Options = Members<&O::key_mask, &O::attn_mask, &O::causal, &O::window, &O::scale,
+                          &O::softcap, &O::sinks, &O::alibi_slopes, &O::dropout_p>;
+};
 
 // Check everything and return empty results of the right shape.
-at::Tensor masked_attention_meta(const at::Tensor& query, const at::Tensor& key,
-                                 const at::Tensor& value, const std::optional<at::Tensor>& key_mask,
-                                 const std::optional<at::Tensor>& attn_mask, bool causal,
-                                 std::optional<int64_t> window, std::optional<double> scale,
-                                 double dropout_p);
-std::tuple<at::Tensor, at::Tensor> masked_attention_forward_meta(
-    const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
-    const std::optional<at::Tensor>& key_mask, const std::optional<at::Tensor>& attn_mask,
-    bool causal, std::optional<int64_t> window, std::optional<double> scale, double dropout_p);
+at::Tensor checked_output(const MaskedAttention& op);
+at::Tensor empty_logsumexp(const MaskedAttention& op);
 
 // Empty [batch, heads, queries, value_dim] for attention, with the memory order described above.
 at::Tensor empty_attention_output(const at::Tensor& query, const c10::SymInt& value_dim);

@@ -1,6 +1,6 @@
 // What tensors on a GPU hear from a library without CUDA kernels. It works with a CUDA build of
 // torch, on tensors of the CPU. Left out where there are CUDA kernels.
-#include <torch/library.h>
+#include "operators.h"
 
 namespace {
 
@@ -15,10 +15,7 @@ void no_cuda(const c10::OperatorHandle& op, torch::jit::Stack*) {
 }  // namespace
 
 TORCH_LIBRARY_IMPL(masked_attn, CUDA, m) {
-  for (const char* name :
-       {"expand_mask", "masked_softmax", "masked_attention", "_masked_attention_forward",
-        "packed_attention", "_packed_attention_forward", "cached_attention",
-        "cached_attention.device", "linear"}) {
-    m.impl(name, torch::CppFunction::makeFromBoxedFunction<&no_cuda>());
-  }
+  masked_attn::for_each_operator([&]<class Entry>(Entry) {
+    m.impl(Entry::full_name().c_str(), torch::CppFunction::makeFromBoxedFunction<&no_cuda>());
+  });
 }

@@ -1,13 +1,11 @@
 #include "packed_attention.h"
 
-#include <torch/library.h>
-
 #include "checks.h"
 
 namespace masked_attn {
 namespace {
 
-constexpr char kOp[] = "packed_attention";
+constexpr const char* kOp = PackedAttention::kName;
 
 bool at_most(const c10::SymInt& a, const c10::SymInt& b) {
   return a.sym_le(b).guard_bool(__FILE__, __LINE__);
@@ -58,76 +56,62 @@ void check_lengths(const checks::Argument& offsets, const char* max_name, const 
   TORCH_CHECK(at_most(0, max), kOp, ": ", max_name, " must not be negative, got ", max);
 }
 
+template <class Result>
+Result call(const PackedAttention& op) {
+  checks::has_no_masks(kOp, op.options);
+  checks::has_no_dropout(kOp, op.options);
+  return Entry<PackedAttention, Result>::call(op);
+}
+
 }  // namespace
 
 at::Tensor packed_attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
                             const at::Tensor& cu_seqlens, c10::SymInt max_seqlen,
+                            const AttentionOptions& options,
                             const std::optional<at::Tensor>& cu_seqlens_k,
-                            std::optional<c10::SymInt> max_seqlen_k, bool causal,
-                            std::optional<int64_t> window, std::optional<double> scale) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("masked_attn::packed_attention", "")
-                             .typed<decltype(packed_attention_meta)>();
-  return op.call(query, key, value, cu_seqlens, std::move(max_seqlen), cu_seqlens_k,
-                 std::move(max_seqlen_k), causal, window, scale);
+                            std::optional<c10::SymInt> max_seqlen_k) {
+  return call<at::Tensor>({query, key, value, cu_seqlens, std::move(max_seqlen), cu_seqlens_k,
+                           std::move(max_seqlen_k), options});
 }
 
-std::tuple<at::Tensor, at::Tensor> packed_attention_forward(
-    const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
-    const at::Tensor& cu_seqlens, c10::SymInt max_seqlen,
-    const std::optional<at::Tensor>& cu_seqlens_k, std::optional<c10::SymInt> max_seqlen_k,
-    bool causal, std::optional<int64_t> window, std::optional<double> scale) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("masked_attn::_packed_attention_forward", "")
-                             .typed<decltype(packed_attention_forward_meta)>();
-  return op.call(query, key, value, cu_seqlens, std::move(max_seqlen), cu_seqlens_k,
-                 std::move(max_seqlen_k), causal, window, scale);
+OutAndLogsumexp packed_attention_forward(const at::Tensor& query, const at::Tensor& key,
+                                         const at::Tensor& value, const at::Tensor& cu_seqlens,
+                                         c10::SymInt max_seqlen, const AttentionOptions& options,
+                                         const std::optional<at::Tensor>& cu_seqlens_k,
+                                         std::optional<c10::SymInt> max_seqlen_k) {
+  return call<OutAndLogsumexp>({query, key, value, cu_seqlens, std::move(max_seqlen), cu_seqlens_k,
+                                std::move(max_seqlen_k), options});
 }
 
-at::Tensor packed_attention_meta(const at::Tensor& query, const at::Tensor& key,
-                                 const at::Tensor& value, const at::Tensor& cu_seqlens,
-                                 c10::SymInt max_seqlen,
-                                 const std::optional<at::Tensor>& cu_seqlens_k,
-                                 std::optional<c10::SymInt> max_seqlen_k, bool /*causal*/,
-                                 std::optional<int64_t> window, std::optional<double> scale) {
-  const checks::Argument q{kOp, "query", query};
-  const checks::Argument k{kOp, "key", key};
-  const checks::Argument v{kOp, "value", value};
-  check_dtypes_and_devices(q, k, v, cu_seqlens, cu_seqlens_k);
-  const bool own_keys = cu_seqlens_k.has_value();
-  TORCH_CHECK(own_keys == max_seqlen_k.has_value(), kOp,
+at::Tensor checked_output(const PackedAttention& op) {
+  const checks::Argument q{kOp, "query", op.query};
+  const checks::Argument k{kOp, "key", op.key};
+  const checks::Argument v{kOp, "value", op.value};
+  check_dtypes_and_devices(q, k, v, op.cu_seqlens, op.cu_seqlens_k);
+  const bool own_keys = op.cu_seqlens_k.has_value();
+  TORCH_CHECK(own_keys == op.max_seqlen_k.has_value(), kOp,
               ": cu_seqlens_k and max_seqlen_k belong together, got only ",
               own_keys ? "cu_seqlens_k" : "max_seqlen_k");
   check_shapes(q, k, v, own_keys);
-  check_lengths({kOp, "cu_seqlens", cu_seqlens}, "max_seqlen", max_seqlen);
+  check_lengths({kOp, "cu_seqlens", op.cu_seqlens}, "max_seqlen", op.max_seqlen);
   if (own_keys) {
-    check_lengths({kOp, "cu_seqlens_k", *cu_seqlens_k}, "max_seqlen_k", *max_seqlen_k);
-    checks::has_shape({kOp, "cu_seqlens_k", *cu_seqlens_k}, "[sequences + 1] as cu_seqlens",
-                      cu_seqlens.sym_sizes());
+    check_lengths({kOp, "cu_seqlens_k", *op.cu_seqlens_k}, "max_seqlen_k", *op.max_seqlen_k);
+    checks::has_shape({kOp, "cu_seqlens_k", *op.cu_seqlens_k}, "[sequences + 1] as cu_seqlens",
+                      op.cu_seqlens.sym_sizes());
   }
-  checks::window_is_positive(kOp, window);
-  checks::scale_is_finite(q, scale);
-  return at::empty_symint({query.sym_size(0), query.sym_size(1), value.sym_size(2)},
-                          query.options().requires_grad(false));
+  const c10::SymInt heads = op.query.sym_size(1);
+  checks::options_fit(
+      q, op.options,
+      {op.cu_seqlens.sym_size(0) - 1, heads, op.query.sym_size(0), op.key.sym_size(0)},
+      "sequences");
+  return at::empty_symint({op.query.sym_size(0), heads, op.value.sym_size(2)},
+                          op.query.options().requires_grad(false));
 }
 
-std::tuple<at::Tensor, at::Tensor> packed_attention_forward_meta(
-    const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
-    const at::Tensor& cu_seqlens, c10::SymInt max_seqlen,
-    const std::optional<at::Tensor>& cu_seqlens_k, std::optional<c10::SymInt> max_seqlen_k,
-    bool causal, std::optional<int64_t> window, std::optional<double> scale) {
-  at::Tensor out =
-      packed_attention_meta(query, key, value, cu_seqlens, std::move(max_seqlen), cu_seqlens_k,
-                            std::move(max_seqlen_k), causal, window, scale);
-  const at::ScalarType dtype = query.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-  at::Tensor logsumexp = at::empty_symint({query.sym_size(1), query.sym_size(0)},
-                                          query.options().dtype(dtype).requires_grad(false));
-  return {std::move(out), std::move(logsumexp)};
-}
-
-TORCH_LIBRARY_IMPL(masked_attn, Meta, m) {
-  m.impl("packed_attention", packed_attention_meta);
-  m.impl("_packed_attention_forward", packed_attention_forward_meta);
+at::Tensor empty_logsumexp(const PackedAttention& op) {
+  const at::Tensor& query = op.query;
+  return at::empty_symint({query.sym_size(1), query.sym_size(0)},
+                          query.options().dtype(checks::dtype_of_sums(query)).requires_grad(false));
 }
 
 }  // namespace masked_attn

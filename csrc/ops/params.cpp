@@ -6,6 +6,7 @@
 #include <cstring>
 #include <limits>
 
+#include "checks.h"
 #include "masked_attention.h"
 
 namespace masked_attn {
@@ -73,6 +74,15 @@ MaskParams mask_params(const std::optional<at::Tensor>& key_mask,
   return params;
 }
 
+// Kept in `tensors`, in the dtype of the sums. [heads], or [batch, heads].
+HeadValues head_values(const std::optional<at::Tensor>& values, at::ScalarType dtype,
+                       std::vector<at::Tensor>& tensors) {
+  if (!values.has_value()) return {};
+  tensors.push_back(rows_contiguous(values->to(dtype)));
+  const at::Tensor& kept = tensors.back();
+  return {kept.const_data_ptr(), kept.dim() == 2 ? kept.stride(0) : 0};
+}
+
 // One sequence behind the other: the batch is in the offsets, not in the tensors.
 void pack(const PackedLengths& lengths, AttentionParams& p) {
   MaskParams& mask = p.mask;
@@ -116,9 +126,9 @@ PackedLengths packed_lengths(const at::Tensor& cu_seqlens, const c10::SymInt& ma
           as_length(max_seqlen), as_length(max_seqlen_k.value_or(max_seqlen))};
 }
 
-Call<AttentionParams> attention_call(const at::Tensor& query, const at::Tensor& key,
-                                     const at::Tensor& value, const AttendOptions& options,
-                                     const at::Tensor& out, const at::Tensor& logsumexp) {
+Call<AttentionParams> attention_call(const Attention& attention, const at::Tensor& out,
+                                     const at::Tensor& logsumexp) {
+  const auto& [op, query, key, value, options, packed, device_position] = attention;
   Call<AttentionParams> call{
       {rows_contiguous(query), rows_contiguous(key), rows_contiguous(value)}};
   AttentionParams& p = call.params;
@@ -135,57 +145,61 @@ Call<AttentionParams> attention_call(const at::Tensor& query, const at::Tensor& 
   p.mask =
       mask_params(options.key_mask, options.attn_mask,
                   {p.batch, p.heads, query.size(2), key.size(2)}, options.causal, options.window);
+  p.device_position = device_position;
   p.scale = attention_scale(options.scale, p.head_dim);
-  if (options.packed != nullptr) pack(*options.packed, p);
+  p.softcap = options.softcap.value_or(0.0);
+  const at::ScalarType sums = checks::dtype_of_sums(query);
+  p.sinks = head_values(options.sinks, sums, call.tensors);
+  p.alibi_slopes = head_values(options.alibi_slopes, sums, call.tensors);
+  if (packed != nullptr) pack(*packed, p);
   return call;
 }
 
-Call<SoftmaxParams> softmax_call(const at::Tensor& scores,
-                                 const std::optional<at::Tensor>& key_mask,
-                                 const std::optional<at::Tensor>& attn_mask, bool causal,
-                                 std::optional<int64_t> window, double scale,
-                                 const at::Tensor& out) {
-  Call<SoftmaxParams> call{{rows_contiguous(scores)}};
+Call<SoftmaxParams> softmax_call(const MaskedSoftmax& op, const at::Tensor& out) {
+  const SoftmaxOptions& options = op.options;
+  Call<SoftmaxParams> call{{rows_contiguous(op.scores)}};
   SoftmaxParams& p = call.params;
   p.batch = out.size(0);
   p.heads = out.size(1);
   p.out = write_view(out);
   p.scores = read_view(call.tensors[0]);
-  p.mask = mask_params(key_mask, attn_mask, scores.sizes(), causal, window);
-  p.scale = scale;
+  p.mask =
+      mask_params(options.key_mask, options.attn_mask, out.sizes(), options.causal, options.window);
+  p.scale = options.scale;
   return call;
 }
 
-Call<ExpandParams> expand_call(const at::Tensor& mask, bool causal, std::optional<int64_t> window,
-                               std::optional<double> fill, const at::Tensor& out) {
+Call<ExpandParams> expand_call(const ExpandMask& op, const at::Tensor& out) {
+  const at::Tensor& mask = op.mask;
   Call<ExpandParams> call{{mask.scalar_type() == at::kBool ? mask : mask.ne(0)}};
   ExpandParams& p = call.params;
   p.batch = out.size(0);
   p.out = out.mutable_data_ptr();
   p.element_bytes = out.element_size();
-  p.fill_bits = fill_bits(out.scalar_type(), fill);
-  p.mask = mask_params(call.tensors[0], std::nullopt, out.sizes(), causal, window);
+  p.fill_bits = fill_bits(out.scalar_type(), op.options.fill);
+  p.mask =
+      mask_params(call.tensors[0], std::nullopt, out.sizes(), op.options.causal, op.options.window);
   return call;
 }
 
 Call<AppendParams> append_call(const at::Tensor& source, const at::Tensor& cache,
-                               int64_t position) {
+                               const CacheSlots& slots) {
   Call<AppendParams> call{{rows_contiguous(source)}};
   AppendParams& p = call.params;
   p.batch = source.size(0);
   p.heads = source.size(1);
   p.rows = source.size(2);
   p.columns = source.size(3);
-  p.position = position;
+  p.position = slots.position;
+  p.device_position = slots.device_position;
   p.capacity = cache.size(2);
   p.cache = write_view(cache);
   p.source = read_view(call.tensors[0]);
   return call;
 }
 
-Call<LinearParams> linear_call(const at::Tensor& input, const at::Tensor& weight,
-                               const std::optional<at::Tensor>& bias, const LinearOptions& options,
-                               const at::Tensor& out) {
+Call<LinearParams> linear_call(const Linear& op, const at::Tensor& out) {
+  const auto& [input, weight, bias, options] = op;
   at::Tensor matrix = weight;
   bool transposed = options.transposed;
   if (weight.stride(1) != 1 && weight.stride(0) == 1) {

@@ -8,7 +8,10 @@
 #include <vector>
 
 #include "../kernels/params.h"
+#include "attention_options.h"
+#include "expand_mask.h"
 #include "linear.h"
+#include "masked_softmax.h"
 
 namespace masked_attn {
 
@@ -25,13 +28,23 @@ struct PackedLengths {
   int64_t batch() const { return query_offsets.size(0) - 1; }
 };
 
-struct AttendOptions {
-  std::optional<at::Tensor> key_mask;
-  std::optional<at::Tensor> attn_mask;
-  bool causal;
-  std::optional<int64_t> window;
-  std::optional<double> scale;
-  const PackedLengths* packed = nullptr;  // then the tensors have a batch of 1, all sequences
+// What the kernel of attention reads, whichever operator attends.
+struct Attention {
+  const char* op;
+  const at::Tensor& query;  // [batch, heads, queries, head_dim]
+  const at::Tensor& key;
+  const at::Tensor& value;
+  const AttentionOptions& options;
+  const PackedLengths* packed = nullptr;     // then the tensors have a batch of 1, all sequences
+  const int64_t* device_position = nullptr;  // of a cache, if only the device knows it
+};
+
+// Where a cache is written, and how many slots are keys afterwards.
+struct CacheSlots {
+  int64_t position;
+  int64_t keys;
+  // If only the device knows the position: then `position` is 0 and `keys` the capacity.
+  const int64_t* device_position;
 };
 
 // `cu_seqlens_k` and `max_seqlen_k` may be absent, then keys are where queries are.
@@ -51,25 +64,18 @@ struct Call {
 
 // Fills `out` [batch, heads, queries, value_dim] and, if defined, `logsumexp` [batch, heads,
 // queries].
-Call<AttentionParams> attention_call(const at::Tensor& query, const at::Tensor& key,
-                                     const at::Tensor& value, const AttendOptions& options,
-                                     const at::Tensor& out, const at::Tensor& logsumexp);
+Call<AttentionParams> attention_call(const Attention& attention, const at::Tensor& out,
+                                     const at::Tensor& logsumexp);
 
-Call<SoftmaxParams> softmax_call(const at::Tensor& scores,
-                                 const std::optional<at::Tensor>& key_mask,
-                                 const std::optional<at::Tensor>& attn_mask, bool causal,
-                                 std::optional<int64_t> window, double scale,
-                                 const at::Tensor& out);
+Call<SoftmaxParams> softmax_call(const MaskedSoftmax& op, const at::Tensor& out);
 
-Call<ExpandParams> expand_call(const at::Tensor& mask, bool causal, std::optional<int64_t> window,
-                               std::optional<double> fill, const at::Tensor& out);
+Call<ExpandParams> expand_call(const ExpandMask& op, const at::Tensor& out);
 
-// Writes `source` [batch, heads, rows, columns] into `cache` from slot `position` on.
-Call<AppendParams> append_call(const at::Tensor& source, const at::Tensor& cache, int64_t position);
+// Writes `source` [batch, heads, rows, columns] into `cache` from the first of `slots` on.
+Call<AppendParams> append_call(const at::Tensor& source, const at::Tensor& cache,
+                               const CacheSlots& slots);
 
 // The weight is read where it lies if one of its dimensions is contiguous.
-Call<LinearParams> linear_call(const at::Tensor& input, const at::Tensor& weight,
-                               const std::optional<at::Tensor>& bias, const LinearOptions& options,
-                               const at::Tensor& out);
+Call<LinearParams> linear_call(const Linear& op, const at::Tensor& out);
 
 }  // namespace masked_attn

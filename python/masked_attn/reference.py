@@ -30,8 +30,7 @@ def position_visible(
     device: torch.device | None = None,
 ) -> Tensor:
     """Which key each query may see by position alone: bool ``[queries, keys]``."""
-    query_position = torch.arange(queries, device=device)[:, None] + (keys - queries)
-    key_position = torch.arange(keys, device=device)[None, :]
+    query_position, key_position = _positions(queries, keys, device)
     seen = torch.ones(queries, keys, dtype=torch.bool, device=device)
     if causal:
         seen &= key_position <= query_position
@@ -41,6 +40,17 @@ def position_visible(
         if not causal:
             seen &= key_position < query_position + window
     return seen
+
+
+def _positions(queries: int, keys: int, device: torch.device | None) -> tuple[Tensor, Tensor]:
+    """``[queries, 1]`` and ``[1, keys]``: the last query stands at the last key."""
+    query_position = torch.arange(queries, device=device)[:, None] + (keys - queries)
+    return query_position, torch.arange(keys, device=device)[None, :]
+
+
+def _distances(queries: int, keys: int, device: torch.device | None) -> Tensor:
+    query_position, key_position = _positions(queries, keys, device)
+    return (query_position - key_position).abs()
 
 
 def visible(
@@ -114,8 +124,14 @@ def masked_attention(
     causal: bool = False,
     window: int | None = None,
     scale: float | None = None,
+    softcap: float | None = None,
+    sinks: Tensor | None = None,
+    alibi_slopes: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Output ``[batch, heads, queries, value_dim]`` and log-sum-exp ``[batch, heads, queries]``."""
+    """Output ``[batch, heads, queries, value_dim]`` and log-sum-exp ``[batch, heads, queries]``.
+
+    The log-sum-exp is that of the keys alone, without the sink.
+    """
     head_dim = query.shape[-1]
     if scale is None:
         scale = head_dim**-0.5 if head_dim else 1.0
@@ -123,9 +139,18 @@ def masked_attention(
     key = key.to(query.dtype).repeat_interleave(groups, dim=1)
     value = value.to(query.dtype).repeat_interleave(groups, dim=1)
     scores = (query * scale) @ key.transpose(-1, -2)
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
+    if alibi_slopes is not None:
+        slopes = alibi_slopes.to(scores.dtype)[..., None, None]
+        scores = scores - slopes * _distances(*scores.shape[-2:], device=scores.device)
     weights, logsumexp, seen = _softmax_and_logsumexp(
         scores, key_mask=key_mask, attn_mask=attn_mask, causal=causal, window=window
     )
+    if sinks is not None:
+        # One more term in the sum below: exp(logsumexp) / (exp(logsumexp) + exp(sink)) is left.
+        left = torch.sigmoid(logsumexp - sinks.to(scores.dtype)[:, None])
+        weights = (weights * left[..., None]).masked_fill(~seen, 0.0)
     return _product_of_seen(weights, value, seen), logsumexp
 
 
@@ -141,6 +166,9 @@ def packed_attention(
     causal: bool = False,
     window: int | None = None,
     scale: float | None = None,
+    softcap: float | None = None,
+    sinks: Tensor | None = None,
+    alibi_slopes: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Output ``[tokens, heads, value_dim]``, log-sum-exp ``[heads, tokens]``: one by one.
 
@@ -154,7 +182,18 @@ def packed_attention(
     for n in range(len(queries) - 1):
         own, seen = slice(*queries[n : n + 2]), slice(*keys[n : n + 2])
         heads_first = (t.transpose(0, 1)[None] for t in (query[own], key[seen], value[seen]))
-        row, sums = masked_attention(*heads_first, causal=causal, window=window, scale=scale)
+        slopes = alibi_slopes
+        if slopes is not None and slopes.dim() == 2:
+            slopes = slopes[n : n + 1]
+        row, sums = masked_attention(
+            *heads_first,
+            causal=causal,
+            window=window,
+            scale=scale,
+            softcap=softcap,
+            sinks=sinks,
+            alibi_slopes=slopes,
+        )
         out[own] = row[0].transpose(0, 1)
         logsumexp[:, own] = sums[0]
     return out, logsumexp
@@ -172,6 +211,9 @@ def cached_attention(
     attn_mask: Tensor | None = None,
     window: int | None = None,
     scale: float | None = None,
+    softcap: float | None = None,
+    sinks: Tensor | None = None,
+    alibi_slopes: Tensor | None = None,
 ) -> Tensor:
     """Write the new slots into the caches, then attend causally over all that is filled."""
     end = position + query.shape[2]
@@ -186,6 +228,9 @@ def cached_attention(
         causal=True,
         window=window,
         scale=scale,
+        softcap=softcap,
+        sinks=sinks,
+        alibi_slopes=alibi_slopes,
     )
     return out
 

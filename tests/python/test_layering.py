@@ -25,7 +25,9 @@ CUDA_KERNEL = (
     *("kernels/*.h", "kernels/cuda/*.h", "<stdint.h>", "<math.h>"),
     *("<cuda_runtime.h>", "<cuda_runtime_api.h>", "<cuda_fp16.h>", "<cuda_bf16.h>"),
 )
-OPERATOR = (*TORCH, *CPP_LIBRARY, "ops/api.h", "ops/checks.h", "ops/{stem}.h")
+# What the headers of operators are made of.
+ARGUMENTS = ("ops/api.h", "ops/attention_options.h", "ops/dispatch.h")
+OPERATOR = (*TORCH, *CPP_LIBRARY, *ARGUMENTS, "ops/checks.h", "ops/{stem}.h")
 
 
 @dataclass(frozen=True)
@@ -56,21 +58,33 @@ RULES = (
     # Where kernels ask the machine; in tests an emulator answers.
     Rule("kernels/cuda/device.h", (*CUDA_KERNEL, "support/cuda_emulator.h")),
     Rule("kernels/cuda/*", CUDA_KERNEL),
-    Rule("ops/cpu/*", (*TORCH, *CPP_LIBRARY, *DOORS, "ops/*.h", "ops/cpu/*.h")),
+    # Operators on a device that is a template parameter: they know none, and no kernel.
+    Rule("ops/any_device/*", (*TORCH, *CPP_LIBRARY, "ops/*.h", "ops/any_device/*.h")),
+    Rule(
+        "ops/cpu/*",
+        (*TORCH, *CPP_LIBRARY, *DOORS, "ops/*.h", "ops/any_device/operators.h", "ops/cpu/*.h"),
+    ),
     Rule(
         "ops/cuda/*",
         (
             *(*TORCH, *CPP_LIBRARY, "kernels/params.h", "kernels/cuda/kernels.h"),
-            *("<cuda_runtime_api.h>", "ops/*.h", "ops/cuda/*.h"),
+            *("<cuda_runtime_api.h>", "ops/*.h", "ops/any_device/operators.h", "ops/cuda/*.h"),
         ),
     ),
-    Rule("ops/autograd/*", (*TORCH, *CPP_LIBRARY, "ops/*.h", "ops/autograd/*.h")),
-    Rule("ops/autocast.cpp", (*TORCH, *CPP_LIBRARY, "ops/*.h")),
+    # The list, and what is registered for all that is on it.
+    Rule("ops/operators.h", (*TORCH, *CPP_LIBRARY, "ops/*.h")),
+    *(
+        Rule(f"ops/{name}.cpp", (*TORCH, *CPP_LIBRARY, "ops/operators.h"))
+        for name in ("autocast", "autograd", "meta", "no_cuda")
+    ),
     # Attention over a cache has the output and the scale of attention.
     Rule("ops/cached_attention.cpp", (*OPERATOR, "ops/masked_attention.h")),
     Rule(
         "ops/params.*",
-        (*OPERATOR, "kernels/params.h", "ops/masked_attention.h", "ops/linear.h"),
+        (
+            *(*OPERATOR, "kernels/params.h", "ops/expand_mask.h", "ops/linear.h"),
+            *("ops/masked_attention.h", "ops/masked_softmax.h"),
+        ),
     ),
     Rule("ops/cache_memory.cpp", (*OPERATOR, "ops/byte_layout.h")),
     Rule("ops/*", OPERATOR),
@@ -476,12 +490,15 @@ def test_a_room_that_uses_another_is_flagged(tmp_path: Path, name: str, line: st
         ("ops/masked_attention.cpp", '#include "kernels/params.h"'),
         ("ops/masked_attention.cpp", '#include "ops/expand_mask.h"'),
         ("ops/masked_attention.cpp", '#include "ops/cpu/workspace.h"'),
-        ("ops/cpu/masked_attention.cpp", '#include "kernels/cpu/vec.h"'),
-        ("ops/cpu/masked_attention.cpp", '#include "../autograd/no_gradient.h"'),
-        ("ops/cuda/masked_attention.cpp", '#include "kernels/cpu/isa.h"'),
-        ("ops/cpu/masked_attention.cpp", "#include <cuda_runtime.h>"),
-        ("ops/autograd/masked_attention.cpp", '#include "kernels/params.h"'),
-        ("ops/autograd/masked_attention.cpp", '#include "ops/cpu/workspace.h"'),
+        ("ops/any_device/linear.h", '#include "ops/cpu/device.h"'),
+        ("ops/any_device/linear.h", '#include "kernels/params.h"'),
+        ("ops/cpu/device.cpp", '#include "kernels/cpu/vec.h"'),
+        ("ops/cpu/device.cpp", '#include "../cuda/device.h"'),
+        ("ops/cuda/device.cpp", '#include "kernels/cpu/isa.h"'),
+        ("ops/cpu/device.cpp", "#include <cuda_runtime.h>"),
+        ("ops/autograd.cpp", '#include "kernels/params.h"'),
+        ("ops/autograd.cpp", '#include "ops/cpu/device.h"'),
+        ("ops/operators.h", '#include "ops/cpu/device.h"'),
         ("ops/autocast.cpp", '#include "kernels/params.h"'),
         ("python/module.cpp", "#include <torch/extension.h>"),
         ("python/module.cpp", '#include "ops/checks.h"'),
@@ -505,8 +522,9 @@ def test_a_bad_include_is_flagged(tmp_path: Path, name: str, line: str) -> None:
         ("kernels/cuda/attention.cu", "#include <cuda_fp16.h>"),
         ("kernels/cuda/device.h", '#include "support/cuda_emulator.h"'),
         ("ops/masked_attention.cpp", '#include "ops/masked_attention.h"'),
-        ("ops/cpu/masked_attention.cpp", '#include "../masked_attention.h"'),
-        ("ops/autograd/masked_attention.cpp", "#include <torch/csrc/autograd/function.h>"),
+        ("ops/any_device/masked_attention.h", '#include "../masked_attention.h"'),
+        ("ops/cpu/device.cpp", '#include "../any_device/operators.h"'),
+        ("ops/autograd.cpp", "#include <torch/csrc/autograd/function.h>"),
         ("python/module.cpp", "#include <pybind11/pybind11.h>"),
     ],
 )

@@ -14,6 +14,8 @@ from support.cached import make_step
 from support.cases import KEY_MASKS, MASK_SHAPES, Inputs, case_id, key_mask, make_inputs, rotate
 from support.linear import ACTIVATIONS, make_layer
 from support.oracle import Masks
+from support.packed import make_packed
+from support.scores import KINDS, of_row, score_options
 from torch.nn.functional import scaled_dot_product_attention
 
 import masked_attn
@@ -47,6 +49,57 @@ def test_attention_and_softmax_equal_the_oracle(row: dict[str, Any]) -> None:
     close(weights, oracle.softmax(scores, inputs.masks, 0.3))
     seen = reference.visible(*scores.shape, **inputs.masks.kwargs())
     assert (seen.numpy() == oracle.seen_keys(tuple(scores.shape), inputs.masks)).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("row", ROWS[:12], ids=case_id)
+def test_softcap_sinks_and_slopes_equal_the_oracle(row: dict[str, Any], kind: str) -> None:
+    inputs = make_inputs(**row, dtype=torch.float64)
+    options = score_options(kind, row["batch"], row["heads"][0], dtype=torch.float64)
+    inputs.masks.extra = options
+    out, logsumexp = inputs.call(reference.masked_attention)
+    truth, truth_logsumexp = oracle.attention(*inputs.tensors(), inputs.masks)
+    close(out, truth)
+    close(logsumexp, truth_logsumexp)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_packed_and_cached_hand_on_what_changes_scores(kind: str) -> None:
+    packed = make_packed(((5, 9), (0, 3), (7, 7)), heads=(4, 2), dtype=torch.float64, causal=True)
+    options = score_options(kind, 3, 4, dtype=torch.float64)
+    parts = packed.rows_of(*packed.call(reference.packed_attention, **options))
+    for number, (row, ours) in enumerate(zip(packed.rows, parts, strict=True)):
+        row.masks.extra = of_row(options, number)
+        for mine, truth in zip(ours, oracle.attention(*row.tensors(), row.masks), strict=True):
+            close(mine, truth)
+    step = make_step(heads=(4, 2), queries=3, dtype=torch.float64)
+    options = score_options(kind, 2, 4, dtype=torch.float64)
+    seen = [cache[:, :, : step.end] for cache in step.written()]
+    out = reference.cached_attention(*step.tensors(), position=step.position, **options)
+    masks = Masks(causal=True, extra=options)
+    close(out, oracle.attention(step.query, *seen, masks)[0])
+
+
+def test_softcap_sinks_and_slopes_by_hand() -> None:
+    """Two equal keys: a sink of log 2 takes half; a slope of log 3 leaves the farther a third."""
+    query, key = torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 2, 1)
+    value = torch.tensor([8.0, 16.0]).view(1, 1, 2, 1)
+    one = torch.ones(1)
+    out, logsumexp = reference.masked_attention(query, key, value, sinks=one * math.log(2))
+    assert out.item() == pytest.approx(6.0)
+    assert logsumexp.item() == pytest.approx(math.log(2))
+    out, _ = reference.masked_attention(query, key, value, alibi_slopes=one * math.log(3))
+    assert out.item() == pytest.approx(8 / 4 + 16 * 3 / 4)
+    out, logsumexp = reference.masked_attention(
+        query + 10, key[:, :, :1] + 10, value[:, :, :1], softcap=2.0
+    )
+    assert logsumexp.item() == pytest.approx(2 * math.tanh(50))
+    for sink, expected in ((-math.inf, 12.0), (math.inf, 0.0)):
+        assert reference.masked_attention(query, key, value, sinks=one * sink)[0].item() == expected
+    nothing = torch.zeros(1, 2, dtype=torch.bool)
+    for sink in (-math.inf, math.nan, math.inf):
+        out, _ = reference.masked_attention(query, key, value, key_mask=nothing, sinks=one * sink)
+        assert out.item() == 0
 
 
 def close(ours: torch.Tensor, truth: np.ndarray) -> None:

@@ -22,6 +22,9 @@ def cached_attention(
     attn_mask: Tensor | None = None,
     window: int | None = None,
     scale: float | None = None,
+    softcap: float | None = None,
+    sinks: Tensor | None = None,
+    alibi_slopes: Tensor | None = None,
     check: bool = False,
 ) -> Tensor:
     """Write new keys and values into the caches, then attend causally over all that is there.
@@ -44,14 +47,19 @@ def cached_attention(
             is the length of ``key_mask`` above.
         window: sliding window, in keys.
         scale: factor of the scores; ``None`` means ``head_dim ** -0.5``.
+        softcap: as in ``masked_attention``.
+        sinks: ``[heads]``, as in ``masked_attention``.
+        alibi_slopes: ``[heads]`` or ``[batch, heads]``, as in ``masked_attention``; query ``i``
+            stands at slot ``position + i``.
         check: warn when a float ``attn_mask`` holds only 0 and 1 (probably meant as boolean).
 
     Returns:
         ``[batch, heads, queries, value_dim]`` of the query's dtype, never an alias of a cache.
 
     Raises:
-        RuntimeError: unsupported dtype or shape, a write past the capacity, caches that overlap
-            each other or the inputs, or an input that requires grad.
+        RuntimeError: unsupported dtype or shape, a ``softcap`` that is not finite and above 0, a
+            write past the capacity, caches that overlap each other or the inputs, or an input that
+            requires grad.
 
     Example:
         >>> import torch
@@ -75,5 +83,8 @@ def cached_attention(
         attn_mask=attn_mask,
         window=window,
         scale=scale,
+        softcap=softcap,
+        sinks=sinks,
+        alibi_slopes=alibi_slopes,
     )
     return result

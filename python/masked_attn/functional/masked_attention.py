@@ -23,6 +23,9 @@ def masked_attention(
     causal: bool = ...,
     window: int | None = ...,
     scale: float | None = ...,
+    softcap: float | None = ...,
+    sinks: Tensor | None = ...,
+    alibi_slopes: Tensor | None = ...,
     dropout_p: float = ...,
     return_logsumexp: Literal[False] = ...,
     check: bool = ...,
@@ -40,6 +43,9 @@ def masked_attention(
     causal: bool = ...,
     window: int | None = ...,
     scale: float | None = ...,
+    softcap: float | None = ...,
+    sinks: Tensor | None = ...,
+    alibi_slopes: Tensor | None = ...,
     dropout_p: float = ...,
     return_logsumexp: Literal[True],
     check: bool = ...,
@@ -56,6 +62,9 @@ def masked_attention(
     causal: bool = False,
     window: int | None = None,
     scale: float | None = None,
+    softcap: float | None = None,
+    sinks: Tensor | None = None,
+    alibi_slopes: Tensor | None = None,
     dropout_p: float = 0.0,
     return_logsumexp: bool = False,
     check: bool = False,
@@ -75,8 +84,16 @@ def masked_attention(
         causal: bottom-right aligned causal mask (the last query sees the last key).
         window: sliding window, in keys.
         scale: factor of the scores; ``None`` means ``head_dim ** -0.5``.
+        softcap: scores become ``softcap * tanh(score / softcap)`` before any mask or slope, as in
+            Gemma 2; finite and above 0.
+        sinks: ``[heads]``, any of the four dtypes: one more score for each head, which takes weight
+            and gives no value, as in gpt-oss. ``-inf`` is none.
+        alibi_slopes: ``[heads]`` or ``[batch, heads]``, any of the four dtypes: a score loses the
+            slope for each key between it and the query's own position; the last query stands at
+            the last key (ALiBi: Press et al. 2022).
         dropout_p: must be 0: dropout is not supported.
-        return_logsumexp: also return the log-sum-exp of each query's visible scores.
+        return_logsumexp: also return the log-sum-exp of each query's visible scores, without the
+            sink: ``out`` is what it is without sinks times ``sigmoid(logsumexp - sink)``.
         check: warn when a float ``attn_mask`` holds only 0 and 1 (probably meant as boolean).
 
     Returns:
@@ -85,8 +102,8 @@ def masked_attention(
         float32 (float64 for float64 inputs), ``-inf`` for a query that sees no key.
 
     Raises:
-        RuntimeError: unsupported dtype, device or shape, non-finite ``scale``, nonzero
-            ``dropout_p``, or an input that requires grad.
+        RuntimeError: unsupported dtype, device or shape, non-finite ``scale``, a ``softcap``
+            that is not finite and above 0, nonzero ``dropout_p``, or an input that requires grad.
 
     Example:
         >>> import torch
@@ -97,20 +114,8 @@ def masked_attention(
     """
     if check:
         warn_zero_one_float(attn_mask)
-    if return_logsumexp:
-        pair: tuple[Tensor, Tensor] = ops._masked_attention_forward(
-            query,
-            key,
-            value,
-            key_mask=key_mask,
-            attn_mask=attn_mask,
-            causal=causal,
-            window=window,
-            scale=scale,
-            dropout_p=dropout_p,
-        )
-        return pair
-    result: Tensor = ops.masked_attention(
+    op = ops._masked_attention_forward if return_logsumexp else ops.masked_attention
+    result: Tensor | tuple[Tensor, Tensor] = op(
         query,
         key,
         value,
@@ -119,6 +124,9 @@ def masked_attention(
         causal=causal,
         window=window,
         scale=scale,
+        softcap=softcap,
+        sinks=sinks,
+        alibi_slopes=alibi_slopes,
         dropout_p=dropout_p,
     )
     return result

@@ -24,6 +24,9 @@ def packed_attention(
     causal: bool = ...,
     window: int | None = ...,
     scale: float | None = ...,
+    softcap: float | None = ...,
+    sinks: Tensor | None = ...,
+    alibi_slopes: Tensor | None = ...,
     return_logsumexp: Literal[False] = ...,
 ) -> Tensor: ...
 
@@ -41,6 +44,9 @@ def packed_attention(
     causal: bool = ...,
     window: int | None = ...,
     scale: float | None = ...,
+    softcap: float | None = ...,
+    sinks: Tensor | None = ...,
+    alibi_slopes: Tensor | None = ...,
     return_logsumexp: Literal[True],
 ) -> tuple[Tensor, Tensor]: ...
 
@@ -57,6 +63,9 @@ def packed_attention(
     causal: bool = False,
     window: int | None = None,
     scale: float | None = None,
+    softcap: float | None = None,
+    sinks: Tensor | None = None,
+    alibi_slopes: Tensor | None = None,
     return_logsumexp: bool = False,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Attention of sequences of different lengths that lie back to back: no padding at all.
@@ -80,7 +89,12 @@ def packed_attention(
         causal: bottom-right aligned in each sequence (its last query sees its last key).
         window: sliding window, in keys.
         scale: factor of the scores; ``None`` means ``head_dim ** -0.5``.
-        return_logsumexp: also return the log-sum-exp of each query's visible scores.
+        softcap: as in ``masked_attention``.
+        sinks: ``[heads]``, as in ``masked_attention``.
+        alibi_slopes: ``[heads]`` or ``[sequences, heads]``, as in ``masked_attention``; distances
+            are those within a sequence.
+        return_logsumexp: also return the log-sum-exp of each query's visible scores, without the
+            sink.
 
     Returns:
         ``[tokens, heads, value_dim]`` of the query's dtype; exactly 0 for a query that sees no key.
@@ -89,12 +103,13 @@ def packed_attention(
         that sees no key.
 
     Raises:
-        RuntimeError: unsupported dtype, device or shape, non-finite ``scale``, or an input that
-            requires grad. On the CPU also offsets that do not start at 0, decrease, do not end at
-            the number of tokens, or give a length above its maximum. On CUDA wrong offsets are no
-            error, because looking at them would mean waiting for the device: one below 0 counts
-            as 0, one beyond the last token as the number of tokens, a longer sequence is cut. The
-            results are then worthless, and a token that is in no sequence is never written.
+        RuntimeError: unsupported dtype, device or shape, non-finite ``scale``, a ``softcap``
+            that is not finite and above 0, or an input that requires grad. On the CPU also offsets
+            that do not start at 0, decrease, do not end at the number of tokens, or give a length
+            above its maximum. On CUDA wrong offsets are no error, because looking at them would
+            mean waiting for the device: one below 0 counts as 0, one beyond the last token as the
+            number of tokens, a longer sequence is cut. The results are then worthless, and a token
+            that is in no sequence is never written.
 
     Example:
         >>> import torch
@@ -116,5 +131,8 @@ def packed_attention(
         causal=causal,
         window=window,
         scale=scale,
+        softcap=softcap,
+        sinks=sinks,
+        alibi_slopes=alibi_slopes,
     )
     return result

@@ -66,20 +66,19 @@ TEST_CASE("masked_attention equals eager attention in double") {
   const at::Tensor seen =
       key_mask.unsqueeze(1).unsqueeze(1).logical_and(causal_pairs(queries, 130));
   const at::Tensor out =
-      masked_attn::masked_attention(query, key, value, key_mask, std::nullopt, /*causal=*/true);
+      masked_attn::masked_attention(query, key, value, {.key_mask = key_mask, .causal = true});
   REQUIRE(out.sizes() == at::IntArrayRef({8, 4, queries, 48}));
   CHECK(distance(out, eager(query, key, value, seen)) < 2e-6);
   // A control: without the mask the result is another one.
-  const at::Tensor unmasked =
-      masked_attn::masked_attention(query, key, value, std::nullopt, std::nullopt, true);
+  const at::Tensor unmasked = masked_attn::masked_attention(query, key, value, {.causal = true});
   CHECK(distance(unmasked, eager(query, key, value, seen)) > 1e-3);
 }
 
 TEST_CASE("masked_attention_forward gives the log-sum-exp of the visible scores") {
   const at::Tensor zeros = at::zeros({1, 1, 3, 4});
   const auto [out, logsumexp] = masked_attn::masked_attention_forward(
-      zeros, zeros, at::ones({1, 1, 3, 4}), at::tensor({0, 1, 1}).unsqueeze(0).to(at::kBool),
-      std::nullopt, /*causal=*/true);
+      zeros, zeros, at::ones({1, 1, 3, 4}),
+      {.key_mask = at::tensor({0, 1, 1}).unsqueeze(0).to(at::kBool), .causal = true});
   const float* values = logsumexp.const_data_ptr<float>();
   CHECK(values[0] == -kInf);
   CHECK(values[1] == 0.0f);
@@ -93,17 +92,19 @@ TEST_CASE("masked_softmax equals torch's softmax where both see something") {
   const at::Tensor key_mask = left_padded(8, 70);
   const at::Tensor hidden = key_mask.logical_not().unsqueeze(1).unsqueeze(1);
   const at::Tensor expected = scores.to(at::kDouble).masked_fill(hidden, -kInf).softmax(-1);
-  CHECK(distance(masked_attn::masked_softmax(scores, key_mask), expected) < 1e-6);
+  CHECK(distance(masked_attn::masked_softmax(scores, {.key_mask = key_mask}), expected) < 1e-6);
 }
 
 TEST_CASE("expand_mask writes 0 and the fill") {
   const at::Tensor mask = at::tensor({0, 1, 1}).unsqueeze(0);
-  const at::Tensor out = masked_attn::expand_mask(mask, at::kFloat, 2, /*causal=*/true);
+  const at::Tensor out =
+      masked_attn::expand_mask(mask, at::kFloat, {.query_length = 2, .causal = true});
   REQUIRE(out.sizes() == at::IntArrayRef({1, 1, 2, 3}));
   const at::Tensor seen = out.flatten().eq(0.0);
   CHECK(seen.equal(at::tensor({0, 1, 0, 0, 1, 1}).to(at::kBool)));
   CHECK(out.flatten()[0].item<float>() == -kInf);
-  const at::Tensor filled = masked_attn::expand_mask(mask, at::kHalf, 1, false, std::nullopt, -7);
+  const at::Tensor filled =
+      masked_attn::expand_mask(mask, at::kHalf, {.query_length = 1, .fill = -7});
   CHECK(filled.flatten()[0].item<float>() == -7.0f);
 }
 
@@ -143,7 +144,7 @@ TEST_CASE("packed_attention has the bits of each sequence alone") {
   const std::vector<at::Tensor> parts = random({82, 3 * 4 * 16}).split(64, 1);
   const auto part = [&](int i) { return parts[i].view({82, 4, 16}); };
   const auto [out, logsumexp] = masked_attn::packed_attention_forward(
-      part(0), part(1), part(2), cu_seqlens, 70, std::nullopt, std::nullopt, /*causal=*/true);
+      part(0), part(1), part(2), cu_seqlens, 70, {.causal = true});
   CHECK(logsumexp.sizes() == at::IntArrayRef({4, 82}));
   int64_t first = 0;
   for (int64_t length : lengths) {
@@ -151,7 +152,7 @@ TEST_CASE("packed_attention has the bits of each sequence alone") {
       return tensor.narrow(0, first, length).transpose(0, 1).unsqueeze(0);
     };
     const auto [alone, sums] = masked_attn::masked_attention_forward(
-        row(part(0)), row(part(1)), row(part(2)), std::nullopt, std::nullopt, /*causal=*/true);
+        row(part(0)), row(part(1)), row(part(2)), {.causal = true});
     CHECK(row(out).equal(alone));
     CHECK(logsumexp.narrow(1, first, length).equal(sums[0]));
     first += length;
@@ -200,7 +201,8 @@ TEST_CASE("meta tensors get shapes and checks") {
   CHECK(out.is_meta());
   CHECK(out.sizes() == at::IntArrayRef({2, 4, 5, 16}));
   const std::string message = message_of([&] {
-    masked_attn::masked_attention(query, key, key, at::ones({2, 8}, at::kBool).to(at::kMeta));
+    masked_attn::masked_attention(query, key, key,
+                                  {.key_mask = at::ones({2, 8}, at::kBool).to(at::kMeta)});
   });
   CHECK(message.find("masked_attention: key_mask must be [batch, keys] = [2, 9], got [2, 8]") !=
         std::string::npos);

@@ -23,6 +23,7 @@ SIZES = {
     "eos_token_id": 2,
 }
 GROUPED = {**SIZES, "num_key_value_heads": 2, "head_dim": 16}
+STABLELM = {**SIZES, "num_key_value_heads": 2, "partial_rotary_factor": 0.5}
 DISTILBERT = {"vocab_size": VOCAB, "dim": WIDTH, "hidden_dim": INNER, "n_layers": 2, "n_heads": 4}
 # Of each family: its config, the model with a head, and what goes into the config.
 MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -35,7 +36,7 @@ MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "granite": ("GraniteConfig", "GraniteForCausalLM", GROUPED),
     "smollm3": ("SmolLM3Config", "SmolLM3ForCausalLM", GROUPED),
     "phi3": ("Phi3Config", "Phi3ForCausalLM", SIZES),
-    "stablelm": ("StableLmConfig", "StableLmForCausalLM", {**SIZES, "num_key_value_heads": 2}),
+    "stablelm": ("StableLmConfig", "StableLmForCausalLM", STABLELM),
     "gpt_neox": ("GPTNeoXConfig", "GPTNeoXForCausalLM", SIZES),
     "qwen3_moe": ("Qwen3MoeConfig", "Qwen3MoeForCausalLM", {**GROUPED, "mlp_only_layers": [0, 1]}),
     "bert": ("BertConfig", "BertForMaskedLM", SIZES),

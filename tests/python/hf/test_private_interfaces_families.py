@@ -151,7 +151,12 @@ WINDOWS = {name: name.removesuffix("_windows") for name, small in SMALL.items() 
 def test_layers_say_their_window(name):
     small = SMALL[name]
     family = next(row for row in FAMILIES if row.folder == WINDOWS[name])
-    calls, _ = noted(family, small.build(), input_ids=IDS)
+    calls, _ = noted(
+        family,
+        small.build(),
+        lambda module, query, key, value, mask, **_: (value_of_each(query, value), None),
+        input_ids=IDS,
+    )
     windows = [kwargs["sliding_window"] for _, _, kwargs, _ in calls]
     kinds = getattr(small.config(), "layer_types", None) or ["sliding_attention"] * len(calls)
     assert len(windows) == len(kinds) > 1

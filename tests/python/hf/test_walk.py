@@ -61,6 +61,7 @@ def test_one_forward_walks_as_the_page_says():
         "cache_argument",
         "reading",
         "packing",
+        "layer",
         "sequences",
         "visibility",
         "stand_in",

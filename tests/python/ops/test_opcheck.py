@@ -10,6 +10,7 @@ import torch
 from support.cached import make_step
 from support.cases import DTYPES, Inputs, make_inputs
 from support.packed import make_packed
+from support.scores import KINDS, score_options
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import masked_attn
@@ -89,6 +90,26 @@ def test_41_opcheck_cached_attention(
     )
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_41_opcheck_what_changes_scores(
+    kind: str, dtype: torch.dtype, device: torch.device
+) -> None:
+    options = score_options(kind, 2, 4, device=device)
+    inputs = attention_inputs(dtype=dtype, padding="left", causal=True, device=device)
+    for op in (ops.masked_attention.default, ops._masked_attention_forward.default):
+        torch.library.opcheck(op, inputs.tensors(), {**inputs.masks.kwargs(), **options})
+    packed = make_packed((5, 9), heads=(4, 2), dtype=dtype, device=device)
+    for op in (ops.packed_attention.default, ops._packed_attention_forward.default):
+        torch.library.opcheck(op, packed.tensors, {**packed.kwargs(), **options})
+    step = make_step(position=6, capacity=9, heads=(4, 2), dtype=dtype, garbage=0.0, device=device)
+    for op, position in (
+        (ops.cached_attention.default, 6),
+        (ops.cached_attention.device, torch.tensor(6, device=device)),
+    ):
+        torch.library.opcheck(op, step.tensors(), {"position": position, **options})
+
+
 def linear_arguments(device: torch.device) -> tuple[torch.Tensor, ...]:
     sizes = (2, 5, 9), (12, 9), (12,)
     return tuple(torch.randn(size).to(device, torch.bfloat16) for size in sizes)
@@ -114,6 +135,10 @@ def every_call(
         "cached_attention": (*cached, {"position": 6}),
         "linear": (masked_attn.linear, linear_arguments(device), {"activation": "silu"}),
         "position on the device": (*cached, {"position": torch.tensor(6, device=device)}),
+        **{
+            f"with {kind}": (*attention, {**masks, **score_options(kind, 2, 4, device=device)})
+            for kind in KINDS
+        },
     }
 
 
@@ -176,9 +201,12 @@ def test_schemas_are_the_documented_ones() -> None:
     wanted = {
         "expand_mask": "mask dtype query_length causal window fill",
         "masked_softmax": "scores key_mask attn_mask causal window scale",
-        "masked_attention": "query key value key_mask attn_mask causal window scale dropout_p",
+        "masked_attention": "query key value key_mask attn_mask causal window scale softcap sinks "
+        "alibi_slopes dropout_p",
+        "packed_attention": "query key value cu_seqlens max_seqlen cu_seqlens_k max_seqlen_k "
+        "causal window scale softcap sinks alibi_slopes",
         "cached_attention": "query new_key new_value key_cache value_cache position key_mask "
-        "attn_mask window scale",
+        "attn_mask window scale softcap sinks alibi_slopes",
         "linear": "input weight bias transposed activation multiplier",
     }
     for name, arguments in wanted.items():
@@ -191,6 +219,10 @@ def test_schemas_are_the_documented_ones() -> None:
             assert written == expected
             assert all(r.alias_info is None for r in schema.returns)
     assert set(ops.cached_attention.overloads()) == {"default", "device"}
+    for name in ("masked_attention", "packed_attention"):
+        pair = getattr(ops, f"_{name}_forward"), getattr(ops, name)
+        plain, with_sums = (str(packet.default._schema).split("(", 1)[1] for packet in pair)
+        assert plain.split(" -> ")[0] == with_sums.split(" -> ")[0]
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

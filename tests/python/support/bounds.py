@@ -24,6 +24,8 @@ BAND = 6.0
 _ROUNDING = 0.5
 # Roundings in an exponential: of its polynomial, and of the rescaling of what came before.
 _EXPONENTIAL = 12.0
+# The same, in a tanh.
+_TANH = 12.0
 # The same, in an activation: an exponential, a quotient, products; or a polynomial and erfc.
 _ACTIVATION = 20.0
 
@@ -141,13 +143,16 @@ def _scores(
 ) -> _Scores:
     """``variance`` of the products in roundings; then come the bias, the maximum and ``exp``."""
     unit = _rounding(dtype)
-    bias = np.broadcast_to(np.nan_to_num(oracle.bias_of(masks, np.float64)), products.shape)
-    weights, logsumexp, seen = oracle.weights_of(products, masks, np.float64)
+    slope_bias = oracle.slope_bias(products.shape, masks, np.float64)
+    bias = np.nan_to_num(oracle.bias_of(masks, np.float64)) + slope_bias
+    bias = np.broadcast_to(bias, products.shape)
+    weights, logsumexp, seen = oracle.weights_of(products + slope_bias, masks, np.float64)
     logsumexp = np.where(np.isfinite(logsumexp), logsumexp, 0)[..., None]
     scores = np.where(seen, products + bias, 0)
     top = np.where(seen, scores, -np.inf).max(axis=-1, keepdims=True, initial=-np.inf)
     below = np.where(seen, scores - np.where(np.isfinite(top), top, 0), 0)
     has_bias = masks.attn_mask is not None and masks.attn_mask.dtype != torch.bool
+    has_bias = has_bias or "alibi_slopes" in masks.extra
     added = scores**2 + np.where(seen, bias, 0) ** 2 if has_bias else 0
     deviation = unit * np.sqrt(variance + added + below**2 + _EXPONENTIAL)
     log_weights = np.where(seen, scores - logsumexp, -np.inf)
@@ -181,8 +186,34 @@ def attention(
     squares = np.matmul(q**2, k.swapaxes(2, 3) ** 2) * scale**2
     # Each scaled element of the query is rounded, and each product.
     variance = squares + of_sum(products, squares, q.shape[3])
-    s = _scores(products, variance, masks, query.dtype)
-    return _of_output(s, v, query.dtype), _of_logsumexp(s)[..., 0]
+    capped = oracle.capped(products, masks)
+    slope = 1.0
+    if "softcap" in masks.extra:
+        # Where tanh is flat an error of the product is smaller; its own roundings are relative.
+        slope = 1 - (capped / masks.extra["softcap"]) ** 2
+        variance = variance * slope**2 + _TANH * capped**2
+    s = _scores(capped, variance, masks, query.dtype)
+    s.products = products * slope  # how a score moves with the scale
+    out_bound, logsumexp_bound = _of_output(s, v, query.dtype), _of_logsumexp(s)
+    if "sinks" in masks.extra:
+        out_bound = _with_sinks(out_bound, logsumexp_bound, s, v, masks)
+        least = torch.finfo(sum_dtype(query.dtype)).smallest_normal
+        out_bound += least * (np.abs(v).sum(-2, keepdims=True) + 1)
+    return out_bound, logsumexp_bound[..., 0]
+
+
+def _with_sinks(
+    bound: np.ndarray, logsumexp_bound: np.ndarray, s: _Scores, v: np.ndarray, masks: Masks
+) -> np.ndarray:
+    """The output is multiplied by ``sigmoid(logsumexp - sink)``."""
+    sums = np.where(s.keys > 0, s.logsumexp, -np.inf)
+    left = oracle.left_by_sinks(sums[..., 0], masks)[..., None]
+    sinks = oracle.to_numpy(masks.extra["sinks"])[:, None, None]
+    # The exponent of the smaller of the two is their distance, which is rounded.
+    apart = np.where(np.isfinite(sinks) & (s.keys > 0), np.abs(s.logsumexp - sinks), 0)
+    own = BAND * s.unit * np.sqrt(_EXPONENTIAL + apart**2)
+    out = np.abs(np.matmul(s.weights, v)) * left
+    return bound * left + out * ((1 - left) * logsumexp_bound + own)
 
 
 def _of_output(s: _Scores, v: np.ndarray, dtype: torch.dtype) -> np.ndarray:

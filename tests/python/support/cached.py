@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -44,6 +44,7 @@ class Step:
             "key_mask": self.masks.key_mask,
             "attn_mask": self.masks.attn_mask,
             "window": self.masks.window,
+            **self.masks.extra,
         }
         return cached_attention(*self.tensors(), **{**kwargs, **changes})
 
@@ -122,7 +123,7 @@ def check_step(step: Step, scale: float | None = None) -> Tensor:
     out = step.call(scale=scale)
     assert_same_bits(step.key_cache, key_cache, "key_cache")
     assert_same_bits(step.value_cache, value_cache, "value_cache")
-    masks = Masks(step.masks.key_mask, step.masks.attn_mask, True, step.masks.window)
+    masks = replace(step.masks, causal=True)
     seen = key_cache[:, :, : step.end], value_cache[:, :, : step.end]
     assert_attention_accurate(out, None, step.query, *seen, masks, scale)
     assert_same_bits(on_device.call_device(scale=scale), out, "position on the device")

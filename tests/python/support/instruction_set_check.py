@@ -25,6 +25,7 @@ from support.cases import DTYPES, key_mask, make_inputs
 from support.linear import check_accuracy, make_layer
 from support.oracle import Masks
 from support.padding import make_row, padded, real_part
+from support.scores import KINDS, score_options
 
 
 def check_dtype(dtype: torch.dtype) -> None:
@@ -46,19 +47,31 @@ def check_dtype(dtype: torch.dtype) -> None:
             )
             pair = inputs.call(masked_attn.masked_attention, return_logsumexp=True)
             assert_attention_accurate(*pair, *inputs.tensors(), inputs.masks)
+            for kind in KINDS:
+                inputs.masks.extra = score_options(kind, 2, 4)
+                pair = inputs.call(masked_attn.masked_attention, return_logsumexp=True)
+                assert_attention_accurate(*pair, *inputs.tensors(), inputs.masks)
+            inputs.masks.extra = {}
             scores = torch.randn(2, 3, queries, keys).to(dtype)
             weights = masked_attn.masked_softmax(scores, **inputs.masks.kwargs())
             assert_softmax_accurate(weights, scores, inputs.masks)
         masks = Masks(key_mask("left", 2, keys + queries))
+        check_step(make_step(queries=queries, position=keys, dims=dims, dtype=dtype, masks=masks))
+        masks.extra = score_options("all", 2, 2)
         check_step(make_step(queries=queries, position=keys, dims=dims, dtype=dtype, masks=masks))
     for length in (5, 9, 65, 130):
         row = make_row(length, dtype=dtype)
         alone = row.inputs(causal=True).call(masked_attn.masked_attention)
         wide = padded(row, 37, 3, causal=True).call(masked_attn.masked_attention)
         assert_same_bits(real_part(wide, row, 37), alone)
+        for kind in KINDS:
+            options = score_options(kind, 1, 2)
+            alone = row.inputs(causal=True).call(masked_attn.masked_attention, **options)
+            wide = padded(row, 37, 3, causal=True).call(masked_attn.masked_attention, **options)
+            assert_same_bits(real_part(wide, row, 37), alone)
     for transposed in (False, True):
-        options = {"transposed": transposed, "activation": "gelu_tanh", "multiplier": True}
-        layer = make_layer(50, 300, 33, (dtype, dtype), **options)
+        with_all = {"transposed": transposed, "activation": "gelu_tanh", "multiplier": True}
+        layer = make_layer(50, 300, 33, (dtype, dtype), **with_all)
         check_accuracy(layer)
         batch = layer.call()
         for rows in (slice(0, 1), slice(3, 7), slice(9, 50)):

@@ -18,7 +18,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 @dataclass
 class Masks:
-    """The mask arguments of one call."""
+    """The mask arguments of one call; ``extra`` are those that change the scores of attention."""
 
     key_mask: Tensor | None = None
     attn_mask: Tensor | None = None
@@ -39,7 +39,11 @@ class Masks:
         key_mask, attn_mask = (
             None if mask is None else mask.to(device) for mask in (self.key_mask, self.attn_mask)
         )
-        return replace(self, key_mask=key_mask, attn_mask=attn_mask)
+        extra = {
+            name: value.to(device) if isinstance(value, Tensor) else value
+            for name, value in self.extra.items()
+        }
+        return replace(self, key_mask=key_mask, attn_mask=attn_mask, extra=extra)
 
 
 def to_numpy(tensor: Tensor, dtype: type = np.float64) -> np.ndarray:
@@ -83,6 +87,33 @@ def bias_of(masks: Masks, dtype: type) -> np.ndarray | float:
     if masks.attn_mask is None or masks.attn_mask.dtype == torch.bool:
         return 0.0
     return to_numpy(masks.attn_mask, dtype)
+
+
+def slope_bias(shape: tuple[int, ...], masks: Masks, dtype: type) -> np.ndarray | float:
+    """What ``alibi_slopes`` add to scores of ``shape``; the last query stands at the last key."""
+    slopes = masks.extra.get("alibi_slopes")
+    if slopes is None:
+        return 0.0
+    queries, keys = shape[-2:]
+    ahead = np.arange(keys)[None, :] - np.arange(queries)[:, None] - (keys - queries)
+    return -to_numpy(slopes, dtype)[..., None, None] * np.abs(ahead).astype(dtype)
+
+
+def capped(scores: np.ndarray, masks: Masks) -> np.ndarray:
+    softcap = masks.extra.get("softcap")
+    if softcap is None:
+        return scores
+    return scores.dtype.type(softcap) * np.tanh(scores / scores.dtype.type(softcap))
+
+
+def left_by_sinks(logsumexp: np.ndarray, masks: Masks) -> np.ndarray:
+    """[B, H, Q]: the part of the weights that goes to keys: e^lse / (e^lse + e^sink)."""
+    sinks = masks.extra.get("sinks")
+    if sinks is None:
+        return np.ones_like(logsumexp)
+    below = to_numpy(sinks, logsumexp.dtype.type)[:, None] - logsumexp
+    with np.errstate(over="ignore"):
+        return np.where(np.isneginf(logsumexp), 0, 1 / (1 + np.exp(below)))
 
 
 def softmax(scores: Tensor, masks: Masks, scale: float = 1.0) -> np.ndarray:
@@ -137,11 +168,13 @@ def attention(
     k, v = (np.repeat(t, groups, axis=1) for t in (k, v))
     scale = scale_of(query, scale)
     with np.errstate(invalid="ignore"):
-        scores = np.matmul(q, k.swapaxes(2, 3)) * wide(scale)
+        scores = capped(np.matmul(q, k.swapaxes(2, 3)) * wide(scale), masks)
+        scores = scores + slope_bias(scores.shape, masks, wide)
         weights, logsumexp, seen = weights_of(scores, masks, wide)
         out = np.matmul(weights, np.where(np.isfinite(v), v, 0))
         if not np.isfinite(v).all():
             out = _with_nonfinite_values(out, seen, v)
+        out = out * left_by_sinks(logsumexp, masks)[..., None]
     return out, logsumexp
 
 

@@ -94,11 +94,33 @@ def _cases(dtype: torch.dtype) -> Iterator[Case]:
                 )
             ),
         )
+        yield from _score_cases(query, key, value, mask)
     yield _packed_case(random(90, HEADS, HEAD_DIM), key[0], value[1])
     yield _cache_case(random(BATCH, HEADS, 1, HEAD_DIM), key, value, mask)
     x, weight = random(50, KEYS), random(HEAD_DIM + 1, KEYS)
     for transposed in (False, True):
         yield _linear_case(x, weight.t() if transposed else weight, transposed=transposed)
+
+
+def _score_cases(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Iterator[Case]:
+    """What changes scores: each alone."""
+    per_head = torch.linspace(-1, 1, HEADS, dtype=torch.float64)
+    options: dict[str, Any]
+    for name, given in (
+        ("softcap", 0.7),
+        ("sinks", per_head),
+        ("alibi_slopes", per_head * 0.1),
+    ):
+        options = {"key_mask": mask, "causal": True, name: given}
+        yield (
+            f"masked_attention of {query.shape[2]} queries with {name}",
+            lambda options=options: [functional.masked_attention(query, key, value, **options)],  # type: ignore[misc]
+            lambda options=options: [  # type: ignore[misc]
+                reference.masked_attention(query.double(), key.double(), value.double(), **options)[
+                    0
+                ]
+            ],
+        )
 
 
 def _packed_case(query: Tensor, key: Tensor, value: Tensor) -> Case:

@@ -20,8 +20,9 @@ from ..call.sequences import KEYWORDS, Sequences
 from ..call.visibility import Visibility, on_host
 from ..instance.attention_config import AttentionConfig
 from ..versions import encoder_mask_gets_lost, require_parameters
+from .layer import Layer
 from .masks import make_mask
-from .paths import Layer, attend, attend_in_sequences
+from .paths import attend, attend_in_sequences
 from .planned import attend_as_planned, attend_to_encoder, running_plan
 from .position_bias import add_position_bias
 from .stock import stock_attention

@@ -6,59 +6,18 @@ layer says, attention runs step by step.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from ...functional import masked_attention, packed_attention
 from ..call.sequences import Sequences
 from ..call.visibility import Visibility, wants_grad
 from ..trace.trace import MASKED, PACKED, STOCK, TEXTBOOK
+from .layer import Layer
 from .textbook import textbook_attention
 
-__all__ = ["Layer", "attend", "attend_in_sequences"]
-
-
-@dataclass(frozen=True)
-class Layer:
-    """What a layer says of its attention, apart from masks.
-
-    Attributes:
-        module: the attention module.
-        scale: factor of the scores; None means ``head_dim ** -0.5``.
-        dropout: probability of dropping a weight.
-        window: sliding window, in keys.
-        softcap: bound of the scores; None bends none.
-        sinks: ``[heads]``, a score of each head that takes weight and gives no value.
-    """
-
-    module: nn.Module
-    scale: float | None
-    dropout: float
-    window: int | None
-    softcap: float | None = None
-    sinks: Tensor | None = None
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether attention of torch knows all that the layer says."""
-        return self.softcap is None and self.sinks is None
-
-    def said(self) -> dict[str, Any]:
-        """The same in the words in which layers of transformers say it."""
-        where = {"dropout": self.dropout, "sliding_window": self.window}
-        return _given(scaling=self.scale, softcap=self.softcap, s_aux=self.sinks, **where)
-
-    def scores(self) -> dict[str, Any]:
-        """Keywords of the operators about scores."""
-        return _given(scale=self.scale, softcap=self.softcap, sinks=self.sinks)
-
-
-def _given(**words: Any) -> dict[str, Any]:
-    return {name: word for name, word in words.items() if word is not None}
+__all__ = ["attend", "attend_in_sequences"]
 
 
 def attend(

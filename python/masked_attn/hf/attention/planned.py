@@ -19,7 +19,8 @@ from ..call.plan import Plan
 from ..call.visibility import Visibility, wants_grad
 from ..instance.attention_config import AttentionConfig
 from ..trace.trace import CACHED, PACKED, STOCK
-from .paths import Layer, attend, attend_in_sequences
+from .layer import Layer
+from .paths import attend, attend_in_sequences
 from .stock import stock_attention
 
 __all__ = ["attend_as_planned", "attend_to_encoder", "layers_follow", "running_plan"]

@@ -1,7 +1,8 @@
 """The bias that T5 and models like it add to their scores, brought to the operators as a mask.
 
-Key mask, causality and window go beside it as they are, so no more is written out than the model
-wrote: the operators read a bias through its strides, and one that all rows share stays one.
+Key mask, causality and window go beside it as they are, and one bias for all rows stays one. The
+surprise: T5 writes the heads side by side, and an operator that reads keys in jumps loses more time
+than one copy for a layer takes.
 """
 
 from __future__ import annotations
@@ -32,12 +33,22 @@ def add_position_bias(seen: Visibility, bias: Tensor, query: Tensor, key: Tensor
     _check(bias, [*query.shape[:3], key.shape[2]])
     bias, mask = bias[..., : seen.keys], seen.attn_mask
     if mask is None:
-        joined = bias
+        joined = _with_keys_side_by_side(bias)
     elif mask.dtype == torch.bool:
         joined = bias.masked_fill(~mask, -math.inf)
     else:
         joined = (bias + mask).masked_fill(is_masked(mask), -math.inf)
     return replace(seen, attn_mask=joined)
+
+
+def _with_keys_side_by_side(bias: Tensor) -> Tensor:
+    """Itself where they lie so, or where there is one query; never a copy for each row."""
+    if bias.shape[2] == 1 or bias.stride(3) in (0, 1):
+        return bias
+    for dim in range(3):
+        if bias.stride(dim) == 0:
+            bias = bias.narrow(dim, 0, 1)
+    return bias.contiguous()
 
 
 def _check(bias: Tensor, shape: list[int]) -> None:

@@ -34,6 +34,7 @@ def folder(request: pytest.FixtureRequest, model_folder: Path, tmp_path: Path) -
         initializer_range=0.5,
         bos_token_id=tokenizer.eos_token_id,
         eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=None,
     )
     torch.manual_seed(3)
     getattr(transformers, f"{request.param}ForCausalLM")(config).save_pretrained(made)

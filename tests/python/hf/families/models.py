@@ -76,6 +76,7 @@ STABLELM = {"partial_rotary_factor": 0.5, "use_qkv_bias": True}
 # These sizes do not repeat one token for ever.
 OPT_350M = {"ffn_dim": 44, "num_attention_heads": 8, "word_embed_proj_dim": 20}
 NEOX = {"rotary_pct": 0.5, "intermediate_size": 60, "num_hidden_layers": 3}
+NEOX_SERIAL = {"rotary_pct": 0.5, "intermediate_size": 64, "use_parallel_residual": False}
 # Stock experts multiply bfloat16 where rows are a multiple of 16 bytes.
 EXPERTS = {"num_experts_per_tok": 2, "head_dim": 16, "intermediate_size": 48}
 QWEN3_MOE = {
@@ -235,7 +236,7 @@ DECODERS = [
         "stablelm_parallel", "StableLm", **STABLELM, use_parallel_residual=True, qk_layernorm=True
     ),
     _without_groups("gpt_neox", "GPTNeoX", **NEOX),
-    _without_groups("gpt_neox_serial", "GPTNeoX", **NEOX, use_parallel_residual=False),
+    _without_groups("gpt_neox_serial", "GPTNeoX", **NEOX_SERIAL),
     _without_groups("opt", "OPT", ffn_dim=36),
     # As OPT-350M: norms behind, and embeddings that are narrower than the layers.
     _without_groups("opt_350m", "OPT", **OPT_350M, do_layer_norm_before=False),

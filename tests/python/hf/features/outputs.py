@@ -36,9 +36,9 @@ from hf.models import generate
 BEFORE = torch.ones(IDS.shape[1], IDS.shape[1]).tril().bool()
 
 
-# How far stock code itself is from float64, about; Gemma 3 has larger embeddings, and logits. A token
-# whose experts are as good as equal may get another one.
-OTHER_EXPERT = dict.fromkeys(EXPERTS, {"tolerance": 0.8})
+# How far stock code itself is from float64, about; Gemma 3 has larger embeddings, and logits. A
+# token whose experts are as good as equal may get another one.
+OTHER_EXPERT = {family: {"tolerance": 0.8} for family in EXPERTS}
 BFLOAT16 = {"tolerance": 0.1, "differs": {"Gemma 3": {"tolerance": 0.4}, **OTHER_EXPERT}}
 FLOAT16 = {"tolerance": 0.01, "differs": {"Gemma 3": {"tolerance": 0.06}, **OTHER_EXPERT}}
 

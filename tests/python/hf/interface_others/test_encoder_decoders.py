@@ -207,6 +207,20 @@ def test_a_decoder_goes_on_with_its_cache_token_by_token_and_in_chunks(name):
     torch.testing.assert_close(*results, **CLOSE)
 
 
+@some
+def test_a_compiled_forward_is_one_graph_and_equals_stock(name):
+    given = inputs()
+    torch.compiler.reset()
+    model = ENCODER_DECODERS[name].build("masked_attn")
+    if not ENCODER_DECODERS[name].on_interface():
+        pytest.skip("stock code of this transformers")
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    with torch.no_grad():
+        ours = compiled(**given, use_cache=False)
+        expected = ENCODER_DECODERS[name].build("eager")(**given)
+    torch.testing.assert_close(real(ours, given), real(expected, given), **CLOSE)
+
+
 @each
 def test_patch_names_the_other_way(name):
     model = ENCODER_DECODERS[name].build("eager")

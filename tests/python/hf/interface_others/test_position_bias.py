@@ -107,6 +107,29 @@ def test_equals_plain_attention(mask, shape, mode):
     assert bool(calls[MODES[mode] or "masked_attention"]) == (mode != "gradient")
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mask", MASKS)
+def test_stands_beside_a_softcap_and_sinks(mask, mode):
+    """Bent are the scores alone; a sink takes weight from whatever the bias makes of them."""
+    given, more, added = MASKS[mask]
+    query, key, value = states()
+    bias, sinks = make_bias("of all rows"), torch.linspace(-1, 2, HEADS)
+    added = added.double() + bias.double()
+    scores = 2 * torch.tanh(
+        query.double() @ key.double().repeat_interleave(HEADS // KV_HEADS, 1).mT / 2
+    )
+    column = sinks.double()[:, None, None].expand(BATCH, HEADS, QUERIES, 1)
+    weights = torch.cat([scores + added, column], -1).softmax(-1)[..., :KEYS]
+    expected = weights @ value.double().repeat_interleave(HEADS // KV_HEADS, 1)
+    if mode == "textbook":
+        more = {**more, "output_attentions": True}
+    query.requires_grad_(mode == "gradient")
+    out = attend(query, key, value, given, position_bias=bias, softcap=2.0, s_aux=sinks, **more)
+    torch.testing.assert_close(
+        out.detach().double(), expected.transpose(1, 2), atol=1e-5, rtol=1e-5
+    )
+
+
 @pytest.mark.parametrize("mask", MASKS)
 def test_the_bias_has_its_gradient(mask):
     given, more, added = MASKS[mask]
@@ -196,18 +219,23 @@ def test_52_what_is_no_bias_is_refused_by_name():
             attend(*states(), None, position_bias=bias)
 
 
-def test_the_operator_reads_the_bias_where_the_model_wrote_it(monkeypatch):
-    """No copy for each layer, none for each row; pads and causality go beside it."""
-    if not BIASED["t5"].on_interface():
-        pytest.skip("T5 of this transformers has attention of its own")
-    asked = []
+@pytest.fixture
+def asked(monkeypatch):
+    """What ``masked_attention`` is asked for, call by call."""
+    calls: list[dict[str, Any]] = []
 
     def attend(*states, **masks):
-        asked.append(masks)
+        calls.append(masks)
         return original(*states, **masks)
 
     original = paths.masked_attention
     monkeypatch.setattr(paths, "masked_attention", attend)
+    return calls
+
+
+def test_pads_and_causality_go_beside_the_bias_of_all_rows(asked):
+    if not BIASED["t5"].on_interface():
+        pytest.skip("T5 of this transformers has attention of its own")
     ids, mask = prompts([5, 9, 3])
     with torch.no_grad():
         BIASED["t5"].build("masked_attn")(
@@ -217,5 +245,19 @@ def test_the_operator_reads_the_bias_where_the_model_wrote_it(monkeypatch):
     for kind, calls in kinds.items():
         assert [call["causal"] for call in calls] == [kind == "self"] * 2
         assert all(call["attn_mask"].shape == (1, 4, 9, 9) for call in calls)
-        assert len({call["attn_mask"].data_ptr() for call in calls}) == 1
+        assert all(call["attn_mask"].is_contiguous() for call in calls)
         assert all(torch.equal(call["key_mask"] != 0, mask.bool()) for call in calls)
+
+
+def test_a_bias_is_copied_only_where_keys_lie_apart(asked):
+    """And then once for all rows and all heads that share it."""
+    shared = torch.randn(QUERIES, KEYS, 2)[..., 0].expand(BATCH, HEADS, QUERIES, KEYS)
+    apart, close = make_bias("of all rows"), torch.randn(1, HEADS, QUERIES, KEYS)
+    for bias in (apart, close, shared):
+        attend(*states(), None, position_bias=bias)
+    query, key, value = states()
+    attend(query[:, :, :1], key, value, None, position_bias=apart[:, :, :1])
+    got = [call["attn_mask"] for call in asked]
+    assert [tuple(mask.shape[:2]) for mask in got] == [(1, HEADS), (1, HEADS), (1, 1), (1, HEADS)]
+    assert got[0].is_contiguous() and got[2].is_contiguous()
+    assert got[1].data_ptr() == close.data_ptr() and got[3].data_ptr() == apart.data_ptr()
