@@ -58,12 +58,11 @@ class How(NamedTuple):
 
     def scores(self) -> dict[str, Any]:
         """Keywords of the operators that do not say who sees whom."""
-        given = {
+        return {
             "scale": self.scale,
             "softcap": self.softcap,
             "alibi_slopes": self.alibi_slopes,
         }
-        return {name: value for name, value in given.items() if value is not None}
 
     def of_row(self, row: int) -> How:
         """The same for one row of the batch alone."""

@@ -151,6 +151,8 @@ def _new_tokens(q: Tensor, k: Tensor | None, v: Tensor | None, cache: Cache) -> 
         if k is not v:
             refuse(FUNCTION, "k and v must be given together")
         return 0
+    if cache.keys.is_set_to(cache.values):
+        refuse(FUNCTION, "k_cache and v_cache are the same memory: one would overwrite the other")
     for name, tensor, size in (("k", k, q.shape[3]), ("v", v, cache.values.shape[3])):
         layout = f"[batch, seqlen_new, heads_k, {'head_dim' if name == 'k' else 'value_dim'}]"
         has_shape(FUNCTION, name, tensor, layout, (q.shape[0], k.shape[1], heads_k, size))
@@ -180,6 +182,9 @@ def _attend_cache(
     keys, values = cache.together(filled) if cache.rows is None else (cache.keys, cache.values)
     rows = range(cache.batch) if cache.rows is None else cache.rows.tolist()
     ends, begins = filled.rows().tolist(), pads.rows().tolist()
+    if any(end > cache.capacity for end in ends) or any(begin < 0 for begin in begins):
+        # Of a GPU, where nothing was looked at before.
+        refuse(FUNCTION, f"cache_seqlens or cache_leftpad is outside of [0, {cache.capacity}]")
     outs, sums = [], []
     for row, (own, begin, end) in enumerate(zip(rows, begins, ends, strict=True)):
         seen = (slice(own, own + 1), slice(begin, max(begin, end)))

@@ -148,6 +148,12 @@ def test_a_cache_that_is_too_short_is_refused_before_anything_is_written(filled,
         call(CACHE, **caches, k=ones(2, 5, 2, 8), v=ones(2, 5, 2, 8))
 
 
+def test_62_caches_of_one_memory():
+    cache = torch.zeros(2, 4, 2, 8)
+    with says(CACHE, "k_cache and v_cache are the same memory"):
+        call(CACHE, k_cache=cache, v_cache=cache.view_as(cache))
+
+
 def test_blocks():
     table = torch.tensor([[0, 1], [2, -1]], dtype=torch.int32)
     pages = {"k_cache": torch.zeros(3, 2, 2, 8), "v_cache": torch.zeros(3, 2, 2, 8)}
