@@ -151,7 +151,8 @@ def _new_tokens(q: Tensor, k: Tensor | None, v: Tensor | None, cache: Cache) -> 
         if k is not v:
             refuse(FUNCTION, "k and v must be given together")
         return 0
-    if cache.keys.is_set_to(cache.values):
+    # A graph that torch.compile makes cannot ask where memory is.
+    if not torch.compiler.is_compiling() and cache.keys.is_set_to(cache.values):
         refuse(FUNCTION, "k_cache and v_cache are the same memory: one would overwrite the other")
     for name, tensor, size in (("k", k, q.shape[3]), ("v", v, cache.values.shape[3])):
         layout = f"[batch, seqlen_new, heads_k, {'head_dim' if name == 'k' else 'value_dim'}]"
