@@ -35,6 +35,7 @@ LAYER_TESTS = (
     f"{MODELS}/test_pooling.py",
 )
 POSITION_TESTS = (f"{MODELS}/test_positions.py",)
+FLASH_CACHE_TESTS = ("tests/python/flash/test_kvcache.py",)
 
 # The mask function's registration and the check that it is there.
 REGISTRATION = """\
@@ -467,4 +468,77 @@ INTEGRATION = (
     ),
 )
 
-MUTATIONS = VISIBILITY + SUMS + SCORES + MEMORY + INTEGRATION
+FLASH = (
+    Mutation(
+        "flash_window_is_one_key_short",
+        f"{PACKAGE}/flash/_how.py",
+        "return True, None if left is None else left + 1",
+        "return True, None if left is None else max(left, 1)",
+        ("tests/python/flash/test_dense.py",),
+    ),
+    Mutation(
+        "flash_window_of_two_widths_is_taken_for_one",
+        f"{PACKAGE}/flash/_how.py",
+        "        if left == right or (",
+        "        if left is not None or (",
+        ("tests/python/flash/test_dense.py",),
+    ),
+    Mutation(
+        "flash_wrong_sequence_has_the_slopes",
+        f"{PACKAGE}/flash/_how.py",
+        "slopes[row : row + 1]",
+        "slopes[:1]",
+        ("tests/python/flash/test_varlen.py",),
+    ),
+    Mutation(
+        "flash_blocks_of_a_sequence_lie_in_order",
+        f"{PACKAGE}/flash/_pages.py",
+        "(table[row, token // size], token % size)",
+        "(table[row, 0] + token // size, token % size)",
+        ("tests/python/flash/test_varlen.py",),
+    ),
+    Mutation(
+        "flash_pads_on_the_left_are_seen",
+        f"{PACKAGE}/flash/kvcache.py",
+        "whole = pads.same == 0",
+        "whole = True",
+        FLASH_CACHE_TESTS,
+    ),
+    Mutation(
+        "flash_short_row_sees_behind_its_end",
+        f"{PACKAGE}/flash/_attend.py",
+        " & (slots < end[:, None])",
+        "",
+        FLASH_CACHE_TESTS,
+    ),
+    Mutation(
+        "flash_slopes_count_from_the_longest_row",
+        f"{PACKAGE}/flash/_attend.py",
+        "(slots - (end[:, None] - 1)).abs()",
+        "(slots - (end[:, None].max() - 1)).abs().expand(k.shape[0], -1)",
+        FLASH_CACHE_TESTS,
+    ),
+    Mutation(
+        "flash_new_tokens_of_a_ragged_batch_stand_in_one_slot",
+        f"{PACKAGE}/flash/_cache.py",
+        "after = torch.arange(tokens, device=self.device)[None]",
+        "after = torch.arange(tokens, device=self.device)[None] * 0",
+        FLASH_CACHE_TESTS,
+    ),
+    Mutation(
+        "flash_all_queries_turn_at_one_position",
+        f"{PACKAGE}/flash/kvcache.py",
+        "filled.positions(queries if local else 1)",
+        "filled.positions(1)",
+        ("tests/python/flash/test_kvcache_blocks.py",),
+    ),
+    Mutation(
+        "flash_rotary_turns_the_other_way",
+        f"{PACKAGE}/flash/_rotary.py",
+        "first * cos - second * sin, second * cos + first * sin",
+        "first * cos + second * sin, second * cos - first * sin",
+        ("tests/python/flash/test_kvcache_blocks.py",),
+    ),
+)
+
+MUTATIONS = VISIBILITY + SUMS + SCORES + MEMORY + INTEGRATION + FLASH

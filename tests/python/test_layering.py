@@ -96,6 +96,8 @@ TORCH_OPS = ("functional/_ops.py",)
 LOAD_ONLY = "_library.py"
 # The program loads models; everything that is built on transformers is an integration.
 TRANSFORMERS = ("hf/*", "hf/*/*", "cli/model/loading.py")
+# What flash may use of the package besides itself; torch is all that it needs from elsewhere.
+FLASH = ("functional", "masks")
 # Rooms of cli, and the rooms that each may use besides itself; no command uses another one, except
 # that `bench` says which machine it ran on.
 CLI_ROOMS = {
@@ -257,6 +259,26 @@ def room_problems(cli: Path) -> list[str]:
     return problems
 
 
+def flash_problems(flash: Path) -> list[str]:
+    """Return one line for each use of the rest of the package that flash may not make."""
+    problems = []
+    for file in sorted(flash.rglob("*.py")):
+        used = {
+            name.removeprefix("masked_attn.")
+            for name in imported(ast.parse(file.read_text()))
+            if name.startswith("masked_attn")
+        }
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.level == 2:
+                used |= {node.module} if node.module else {alias.name for alias in node.names}
+        problems += [
+            f"{file.name} uses {name}"
+            for name in sorted(used)
+            if name.split(".")[0] not in (*FLASH, "flash")
+        ]
+    return problems
+
+
 def imports_in_hf(hf: Path, file: Path, *, late: bool = True) -> Iterator[str]:
     """Yield each import of a file of hf by another one, as ``call.plan``; ``..tested`` is not one.
 
@@ -333,6 +355,12 @@ def test_rooms_of_the_program_use_only_what_they_may() -> None:
     assert room_problems(cli) == []
 
 
+def test_flash_uses_only_what_it_may() -> None:
+    flash = ROOT / "python" / "masked_attn" / "flash"
+    assert list(flash.glob("*.py")), "there are sources to look at"
+    assert flash_problems(flash) == []
+
+
 def test_rooms_of_hf_use_only_what_they_may() -> None:
     hf = ROOT / "python" / "masked_attn" / "hf"
     assert {folder.name for folder in hf.iterdir() if (folder / "__init__.py").exists()} == HF_ROOMS
@@ -392,6 +420,26 @@ def test_a_file_of_hf_that_uses_what_it_may_passes(tmp_path: Path, name: str, li
     file.parent.mkdir(exist_ok=True)
     file.write_text(line)
     assert hf_problems(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "flagged"),
+    [
+        ("from ..hf import patch", True),
+        ("from .. import hf", True),
+        ("def f():\n    from ..kv_cache import RowBuffer", True),
+        ("import masked_attn.hf.call.plan", True),
+        ("from masked_attn import KVCache", True),
+        ("from ..functional import masked_attention", False),
+        ("from .. import masks", False),
+        ("from .dense import flash_attn_func\nimport torch", False),
+    ],
+)
+def test_a_file_of_flash_that_uses_another_is_flagged(
+    tmp_path: Path, line: str, flagged: bool
+) -> None:
+    (tmp_path / "file.py").write_text(line)
+    assert bool(flash_problems(tmp_path)) == flagged
 
 
 def test_a_circle_of_imports_is_flagged(tmp_path: Path) -> None:

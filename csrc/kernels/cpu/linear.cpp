@@ -8,8 +8,6 @@
 #include "parallel.h"
 #include "policy.h"
 
-#include <type_traits>
-
 namespace masked_attn {
 inline namespace MASKED_ATTN_TARGET {
 namespace {
@@ -69,7 +67,7 @@ int32_t run_element(const LinearParams& p) {
   if constexpr (Element::kInputs == 1) {
     if (loop == LinearLoop::kStream) return run_outputs<LinearStream<T, S>>(p, grid);
   }
-  if constexpr (std::is_same_v<T, S>) {
+  if constexpr (sizeof(T) == sizeof(S)) {
     if (loop == LinearLoop::kLanes) return run_outputs<LinearLanes<T>>(p, grid);
   }
   return for_each_task(p.threads, grid.count(), [&](int64_t task, int64_t worker) {
