@@ -67,7 +67,7 @@ def test_keywords_part_the_sequences_of_gpt2():
     assert_close(ours, alone(gpt2().transformer))
 
 
-# Stock code makes the mask of the others without their positions, see ``families/test_own_ways.py``.
+# Stock code makes the masks of the others without positions: ``families/test_own_ways.py``.
 PARTED = [family for family in DECODERS if family.name not in ("opt", "opt_350m", "gpt_oss")]
 
 
