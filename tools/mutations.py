@@ -34,6 +34,8 @@ LAYER_TESTS = (
     f"{MODELS}/test_exact_activations.py",
     f"{MODELS}/test_pooling.py",
 )
+SCORE_TESTS = (f"{FAMILIES}/test_softcap_and_sinks.py",)
+OWN_WAYS = (f"{FAMILIES}/test_own_ways.py",)
 POSITION_TESTS = (f"{MODELS}/test_positions.py",)
 FLASH_CACHE_TESTS = ("tests/python/flash/test_kvcache.py",)
 
@@ -413,8 +415,8 @@ INTEGRATION = (
     Mutation(
         "positions_of_packed_tokens_off_by_one",
         f"{PACKAGE}/hf/call/positions.py",
-        "torch.arange(filled, filled + call.queries",
-        "torch.arange(filled + 1, filled + call.queries + 1",
+        "torch.arange(call.queries, device=call.inputs.device) + filled",
+        "torch.arange(call.queries, device=call.inputs.device) + filled + 1",
         POSITION_TESTS,
     ),
     Mutation(
@@ -437,6 +439,62 @@ INTEGRATION = (
         "    if pooler is not None and",
         "    if pooler is None and",
         (f"{FAMILIES}/test_encoders.py",),
+    ),
+    Mutation(
+        "operators_are_not_told_the_softcap",
+        f"{PACKAGE}/hf/attention/layer.py",
+        "scale=self.scale, softcap=self.softcap, sinks=self.sinks",
+        "scale=self.scale, sinks=self.sinks",
+        SCORE_TESTS,
+    ),
+    Mutation(
+        "operators_are_not_told_the_sinks",
+        f"{PACKAGE}/hf/attention/layer.py",
+        "scale=self.scale, softcap=self.softcap, sinks=self.sinks",
+        "scale=self.scale, softcap=self.softcap",
+        SCORE_TESTS,
+    ),
+    Mutation(
+        "attention_of_torch_for_scores_that_it_does_not_know",
+        f"{PACKAGE}/hf/attention/paths.py",
+        "if textbook or not layer.is_plain:",
+        "if textbook:",
+        SCORE_TESTS,
+    ),
+    Mutation(
+        "router_logits_keep_the_packed_shape",
+        f"{PACKAGE}/hf/call/running.py",
+        "        _unpack_router(out, plan.packing, family)\n",
+        "",
+        (f"{FAMILIES}/test_experts.py",),
+    ),
+    Mutation(
+        "positions_of_an_opt_count_its_pads",
+        f"{PACKAGE}/hf/call/positions.py",
+        "if family.counts_mask and call.mask is not None:",
+        "if False:",
+        OWN_WAYS,
+    ),
+    Mutation(
+        "positions_that_jump_part_every_row",
+        f"{PACKAGE}/hf/call/plan.py",
+        "if not family.parts_jumps:",
+        "if False:",
+        OWN_WAYS,
+    ),
+    Mutation(
+        "layers_without_keywords_have_no_plan",
+        f"{PACKAGE}/hf/attention/interface.py",
+        "masked_attn_plan = running_plan()",
+        "masked_attn_plan = None",
+        OWN_WAYS,
+    ),
+    Mutation(
+        "layers_without_keywords_have_a_plan_when_they_run_again",
+        f"{PACKAGE}/hf/call/plan.py",
+        "output_attentions and not has_encoder and family.keywords",
+        "output_attentions and not has_encoder",
+        OWN_WAYS,
     ),
     Mutation(
         "sequences_in_one_row_see_each_other",

@@ -66,6 +66,7 @@ DECODERS = {
     "llama-135m": _decoder("Llama", 30, 576, (9, 3), intermediate_size=1536, vocab_size=49152),
     "llama-0.5b": _decoder("Llama", 24, 896, (14, 2), intermediate_size=4864, vocab_size=32000),
     "qwen2-0.5b": _decoder("Qwen2", 24, 896, (14, 2), intermediate_size=4864, vocab_size=151936),
+    "pythia-160m": _decoder("GPTNeoX", 12, 768, (12, 12), intermediate_size=3072, vocab_size=50304),
 }
 ENCODERS = {"bert-base": Shape(("BertConfig", "BertModel"), {})}  # the defaults are its sizes
 

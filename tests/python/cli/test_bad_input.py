@@ -104,7 +104,7 @@ def test_a_damaged_model(
 @pytest.mark.parametrize(
     ("key", "value", "named"),
     [
-        ("model_type", "opt", "is a 'opt' model, not one of gemma3_text, gpt2, "),
+        ("model_type", "bloom", "is a 'bloom' model, not one of gemma2, gemma3_text, gpt2, "),
         ("n_layer", 3, "the weights lack transformer.h.2."),
         ("n_inner", 64, "the shape of transformer.h."),
         ("vocab_size", 3, "the tokenizer is not the model's own"),

@@ -13,7 +13,7 @@ pytest.importorskip("transformers")
 
 from hf.copies import pickled, torch_saved
 from hf.models import generate, gpt2, gpt2_config, prompts
-from transformers import GPT2LMHeadModel, GPT2Model, OPTConfig, OPTForCausalLM
+from transformers import BloomConfig, BloomForCausalLM, GPT2LMHeadModel, GPT2Model
 
 from masked_attn.hf import KVCache, patch, patched, paths, unpatch
 
@@ -194,10 +194,9 @@ def test_patched_leaves_no_cache_hook_where_only_the_transformer_was_patched():
 
 
 def test_a_model_of_another_kind_is_refused_with_the_way_out():
-    sizes = {"hidden_size": 8, "ffn_dim": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
-    other = OPTForCausalLM(OPTConfig(word_embed_proj_dim=8, **sizes))
+    other = BloomForCausalLM(BloomConfig(hidden_size=8, n_layer=1, n_head=1, vocab_size=50))
     for function in (patch, unpatch, paths):
-        with pytest.raises(TypeError, match=r"OPTForCausalLM.*attn_implementation"):
+        with pytest.raises(TypeError, match=r"BloomForCausalLM.*attn_implementation"):
             function(other)
     with pytest.raises(TypeError, match="got int"):
         patch(3)

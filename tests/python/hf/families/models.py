@@ -75,8 +75,12 @@ NO_GROUPS = {name: size for name, size in DECODER.items() if name != "num_key_va
 STABLELM = {"partial_rotary_factor": 0.5, "use_qkv_bias": True}
 # These sizes do not repeat one token for ever.
 OPT_350M = {"ffn_dim": 44, "num_attention_heads": 8, "word_embed_proj_dim": 20}
-NEOX = {"rotary_pct": 0.5, "intermediate_size": 60, "num_hidden_layers": 3}
-NEOX_SERIAL = {"rotary_pct": 0.5, "intermediate_size": 64, "use_parallel_residual": False}
+NEOX = {"intermediate_size": 56, "num_hidden_layers": 3}
+NEOX_SERIAL = {
+    "intermediate_size": 96,
+    "num_hidden_layers": 3,
+    "use_parallel_residual": False,
+}
 # Stock experts multiply bfloat16 where rows are a multiple of 16 bytes.
 EXPERTS = {"num_experts_per_tok": 2, "head_dim": 16, "intermediate_size": 48}
 QWEN3_MOE = {

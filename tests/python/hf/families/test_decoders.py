@@ -175,6 +175,8 @@ def test_embeddings_in_place_of_ids(family, side):
 @some("llama", "qwen3", "stablelm", "opt", "gemma2", "gpt_oss")
 @pytest.mark.parametrize("kind", ["boolean", "float"])
 def test_masks_of_four_dimensions_equal_stock(family, kind):
+    if kind == "boolean" and not family.plain:
+        pytest.skip("stock eager adds a boolean mask, and it is the only stock attention here")
     rows = batch(family, "left")
     slots = rows.ids.shape[1]
     seen = rows.real[:, None, None] & torch.ones(slots, slots).tril().bool()
@@ -248,7 +250,8 @@ def test_bfloat16_is_as_near_to_the_truth_as_stock(family, side):
     # Stock eager has NaN in pads in float64, and they leak.
     stock = family.build(implementation="sdpa").bfloat16()
     rounded = quietly(stock, **rows.asked()).last_hidden_state
-    truth = quietly(in_float64(stock), **rows.asked()).last_hidden_state
+    stock = in_float64(stock) if family.plain else stock.float()
+    truth = quietly(stock, **rows.asked()).last_hidden_state
     model = patch(family.build().bfloat16())
     ours = quietly(model, **rows.inputs()).last_hidden_state
     assert_ours(model)

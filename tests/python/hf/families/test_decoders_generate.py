@@ -98,6 +98,8 @@ def test_the_report_says_packed_prompt_and_cached_step(family):
 @SOME
 @pytest.mark.parametrize("side", ["right", "holes"])
 def test_66_prompts_with_pads_elsewhere_go_on_as_in_stock(family, side):
+    if side == "right" and family.name == "gemma2":
+        pytest.skip("a pad that sees nothing is read, and stock eager attention sees all there")
     rows = batch(family, side, lengths=(5, 12, 3, 9))
     found = generate(ours(family), rows.ids, rows.mask, 8)
     # Windows of stock caches count slots that were cut off, and pads of eager rows are read here.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from hf.features.families import GPT2
+from hf.features.families import GPT2, NOT_PLAIN
 from hf.features.feature import (
     CACHED,
     IDS,
@@ -54,6 +54,14 @@ def unpadded(note: str, **inputs: Any) -> Feature:
 def dense(model: Any) -> Any:
     """Any mask, and one that a 2-D mask could say: windows of layers do not count beside either."""
     return [model(input_ids=IDS, attention_mask=mask).logits for mask in DENSES]
+
+
+@torch.no_grad()
+def dense_added(model: Any) -> Any:
+    """The same for eager attention, which adds what it is given."""
+    least = torch.finfo(torch.float32).min
+    masks = (torch.zeros(mask.shape).masked_fill(~mask.bool(), least) for mask in DENSES)
+    return [model(input_ids=IDS, attention_mask=mask).logits for mask in masks]
 
 
 @torch.no_grad()
@@ -114,6 +122,11 @@ def crossing_row_by_row(model: Any) -> Any:
     return [torch.cat(tokens), torch.cat(logits)]
 
 
+def right_padded(model: Any) -> Any:
+    """No pad that is read sees nothing in its window: what it gets is open in eager attention."""
+    return generate(model, *prompts([7, 9, 8], side="right"))
+
+
 @torch.no_grad()
 def packed(model: Any) -> Any:
     """The logits of real tokens; a patched model ran on those only."""
@@ -138,7 +151,7 @@ INPUTS = {
         *prompts([5, 9, 3], side="right"),
         paths=(CACHED,),
         note="goes on after the pads, as stock does",
-    ),
+    ).but("Gemma 2", run=right_padded),
     "masks with holes": generating(mask=HOLES, paths=(CACHED,)),
     "4-D boolean mask": Feature(
         dense,
@@ -149,7 +162,9 @@ INPUTS = {
             "that one, on a CPU; but no pad is left out, for nobody says which queries are "
             "read"
         ),
-    ).but("OPT", run=dense_and_placed, note="with `position_ids`"),
+    )
+    .but("OPT", run=dense_and_placed, note="with `position_ids`")
+    .but(*NOT_PLAIN, truth=dense_added),
     "4-D float mask": Feature(
         biased,
         paths=(MASKED,),

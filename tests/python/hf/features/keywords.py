@@ -29,8 +29,13 @@ def passed_on(name: str, **more: Any) -> Feature:
     )
 
 
+def of_others(*args: Any, softcap: float | None = None, **more: Any) -> Any:
+    """Attention that bends no scores."""
+    return sdpa_attention_forward(*args, **more)
+
+
 def with_registered_attention(make: Any, **more: Any) -> Any:
-    AttentionInterface.register("of_others", sdpa_attention_forward)
+    AttentionInterface.register("of_others", of_others)
     AttentionMaskInterface.register("of_others", sdpa_mask)
     return make(**{**more, "implementation": "of_others"})
 

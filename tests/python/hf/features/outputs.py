@@ -40,7 +40,8 @@ BEFORE = torch.ones(IDS.shape[1], IDS.shape[1]).tril().bool()
 # token whose experts are as good as equal may get another one.
 OTHER_EXPERT = {family: {"tolerance": 0.8} for family in EXPERTS}
 BFLOAT16 = {"tolerance": 0.1, "differs": {"Gemma 3": {"tolerance": 0.4}, **OTHER_EXPERT}}
-FLOAT16 = {"tolerance": 0.01, "differs": {"Gemma 3": {"tolerance": 0.06}, **OTHER_EXPERT}}
+LARGER = {"Gemma 2": {"tolerance": 0.06}, "Gemma 3": {"tolerance": 0.06}}
+FLOAT16 = {"tolerance": 0.01, "differs": {**LARGER, **OTHER_EXPERT}}
 
 
 def in_dtype(dtype: torch.dtype, **more: Any) -> Feature:
@@ -123,7 +124,10 @@ OUTPUTS = {
     ),
     "`bfloat16`": in_dtype(torch.bfloat16, **BFLOAT16),
     "`float16`": in_dtype(torch.float16, **FLOAT16),
-    "`float64`": in_dtype(torch.float64, tolerance=1e-9),
+    # Stock eager attention has a softmax in float32, NaN in pads, and they leak.
+    "`float64`": in_dtype(torch.float64, tolerance=1e-9).but(
+        "Gemma 2", run=unpadded, paths=(MASKED,), tolerance=1e-5, note="no pads"
+    ),
     "autocast": Feature(autocast, paths=(PACKED,), **BFLOAT16),
     # A hook would be compiled, too.
     "`torch.compile`": Feature(
