@@ -12,6 +12,7 @@ import pytest
 import torch
 from support.private_interfaces import ROOT, guard, lines_of_the_page
 from torch import nn
+from torch.autograd import forward_ad
 from torch.nn.modules import module as modules
 
 TORCH = Path(torch.__file__).parent
@@ -193,3 +194,11 @@ def test_global_hooks_are_counted():
         assert modules._has_any_global_hook()
         handle.remove()
     assert not modules._has_any_global_hook()
+
+
+@guard
+def test_level_of_forward_mode():
+    assert forward_ad._current_level < 0
+    with forward_ad.dual_level():
+        assert forward_ad._current_level == 0
+    assert forward_ad._current_level < 0

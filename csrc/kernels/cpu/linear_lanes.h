@@ -127,10 +127,8 @@ class LinearLanes {
         return run_vectors<1>(outputs, end);
       case 2:
         return run_vectors<2>(outputs, end);
-      case 3:
-        return run_vectors<3>(outputs, end);
       default:
-        return run_vectors<4>(outputs, end);
+        return run_vectors<3>(outputs, end);
     }
   }
 

@@ -58,7 +58,7 @@ constexpr int64_t kFewRows = 64;
 constexpr int64_t kStreamRows = 4;
 constexpr int64_t kSquareRows = 8;
 // Vectors of rows that the loop over lanes takes at most, and outputs that it finishes at a time.
-constexpr int64_t kLaneVectors = 4;
+constexpr int64_t kLaneVectors = 3;
 constexpr int64_t kLaneBlock = 96;
 // Outputs that are streamed at a time.
 constexpr int64_t kStreamOutputs = 1024;

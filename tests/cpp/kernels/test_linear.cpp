@@ -45,7 +45,7 @@ TEST_CASE("linear over several panels of inputs") {
 
 TEST_CASE("linear with rows around what is kept and packed at a time") {
   int64_t turn = 1;
-  for (int64_t limit : {cpu::kStreamRows, cpu::kSquareRows, int64_t{16}, int64_t{32}, cpu::kFewRows,
+  for (int64_t limit : {cpu::kStreamRows, cpu::kSquareRows, int64_t{12}, int64_t{24}, cpu::kFewRows,
                         cpu::kPackedRows, cpu::kLinearRows}) {
     for (int64_t rows : {limit - 1, limit, limit + 1, 2 * limit + 1}) check(rows, 520, 19, turn++);
   }

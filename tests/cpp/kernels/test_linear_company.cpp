@@ -51,7 +51,7 @@ TEST_CASE("linear: a row has the same bits on both sides of each loop's limits")
     INFO(all.name());
     for_each_isa([&](const Kernels& kernels, const char*) {
       const Tensor expected = run_linear(kernels, all);
-      for (int64_t limit : {cpu::kStreamRows, cpu::kSquareRows, int64_t{16}, int64_t{32},
+      for (int64_t limit : {cpu::kStreamRows, cpu::kSquareRows, int64_t{12}, int64_t{24},
                             cpu::kFewRows, cpu::kPackedRows, cpu::kLinearRows}) {
         for (int64_t rows : {limit - 1, limit, limit + 1}) {
           const int64_t begin = (limit + 13 * turn) % (all.input.rows() - rows);

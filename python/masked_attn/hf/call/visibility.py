@@ -175,6 +175,8 @@ def wants_grad(*tensors: Tensor | None) -> bool:
 
 def has_tangent(*tensors: Tensor | None) -> bool:
     """Whether forward-mode differentiation follows one of ``tensors``."""
+    if forward_ad._current_level < 0:  # no level is open: the answer for every layer of a step
+        return False
     given = (t for t in tensors if t is not None)
     return any(forward_ad.unpack_dual(t).tangent is not None for t in given)
 
