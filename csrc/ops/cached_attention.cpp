@@ -60,10 +60,6 @@ void check_shapes(const Arguments& a) {
   checks::heads_are_grouped(a.query, a.new_key);
 }
 
-bool at_most(const c10::SymInt& a, const c10::SymInt& b) {
-  return a.sym_le(b).guard_bool(__FILE__, __LINE__);
-}
-
 at::Tensor checked_options(const Arguments& a, const AttentionOptions& options,
                            const c10::SymInt& keys) {
   const at::Tensor& query = a.query.tensor;
@@ -103,10 +99,11 @@ at::Tensor checked_output(const CachedAttention<c10::SymInt>& op) {
   // Written so that no position overflows.
   const c10::SymInt queries = op.query.sym_size(2);
   const c10::SymInt room = op.key_cache.sym_size(2) - queries;
-  TORCH_CHECK(at_most(0, op.position), kOp, ": position must not be negative, got ", op.position);
-  TORCH_CHECK(at_most(0, room) && at_most(op.position, room), kOp, ": position = ", op.position,
-              " and ", queries, " queries go past the capacity of the cache, ",
-              op.key_cache.sym_size(2));
+  TORCH_CHECK(checks::at_most(0, op.position), kOp, ": position must not be negative, got ",
+              op.position);
+  TORCH_CHECK(checks::at_most(0, room) && checks::at_most(op.position, room), kOp,
+              ": position = ", op.position, " and ", queries,
+              " queries go past the capacity of the cache, ", op.key_cache.sym_size(2));
   return checked_options(a, op.options, op.position + queries);
 }
 
@@ -119,7 +116,7 @@ at::Tensor checked_output(const CachedAttention<const at::Tensor&>& op) {
   checks::is_on_device_of({kOp, "position", op.position}, a.query);
   check_shapes(a);
   const c10::SymInt capacity = op.key_cache.sym_size(2);
-  TORCH_CHECK(at_most(op.query.sym_size(2), capacity), kOp, ": ", op.query.sym_size(2),
+  TORCH_CHECK(checks::at_most(op.query.sym_size(2), capacity), kOp, ": ", op.query.sym_size(2),
               " queries go past the capacity of the cache, ", capacity);
   return checked_options(a, op.options, capacity);
 }

@@ -84,6 +84,10 @@ bool same_size(const c10::SymInt& a, const c10::SymInt& b) {
   return a.sym_eq(b).guard_bool(__FILE__, __LINE__);
 }
 
+bool at_most(const c10::SymInt& a, const c10::SymInt& b) {
+  return a.sym_le(b).guard_bool(__FILE__, __LINE__);
+}
+
 void is_supported_float(const Argument& argument) {
   const at::ScalarType dtype = argument.tensor.scalar_type();
   TORCH_CHECK(is_supported(dtype), argument.op, ": ", argument.name,

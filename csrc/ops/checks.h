@@ -30,8 +30,9 @@ struct Argument {
   const at::Tensor& tensor;
 };
 
-// True if the sizes are equal; a symbolic size gets a guard.
+// Whether sizes are equal, or in order; a symbolic size gets a guard.
 bool same_size(const c10::SymInt& a, const c10::SymInt& b);
+bool at_most(const c10::SymInt& a, const c10::SymInt& b);
 
 // "int64", as in Python.
 std::string dtype_name(at::ScalarType dtype);

@@ -7,10 +7,6 @@ namespace {
 
 constexpr const char* kOp = PackedAttention::kName;
 
-bool at_most(const c10::SymInt& a, const c10::SymInt& b) {
-  return a.sym_le(b).guard_bool(__FILE__, __LINE__);
-}
-
 void are_offsets(const checks::Argument& offsets) {
   const at::ScalarType dtype = offsets.tensor.scalar_type();
   TORCH_CHECK(dtype == at::kInt || dtype == at::kLong, kOp, ": ", offsets.name,
@@ -51,9 +47,9 @@ void check_shapes(const checks::Argument& q, const checks::Argument& k, const ch
 // The offsets and the longest length that belongs to them.
 void check_lengths(const checks::Argument& offsets, const char* max_name, const c10::SymInt& max) {
   checks::has_rank(offsets, 1);
-  TORCH_CHECK(at_most(1, offsets.tensor.sym_size(0)), kOp, ": ", offsets.name,
+  TORCH_CHECK(checks::at_most(1, offsets.tensor.sym_size(0)), kOp, ": ", offsets.name,
               " must be [sequences + 1] and begin with 0, got ", offsets.tensor.sym_sizes());
-  TORCH_CHECK(at_most(0, max), kOp, ": ", max_name, " must not be negative, got ", max);
+  TORCH_CHECK(checks::at_most(0, max), kOp, ": ", max_name, " must not be negative, got ", max);
 }
 
 template <class Result>

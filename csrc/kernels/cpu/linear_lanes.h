@@ -12,7 +12,7 @@ namespace masked_attn {
 inline namespace MASKED_ATTN_TARGET {
 
 // Outputs that are added up side by side: with the rows of x they fill the registers.
-template <class T, int kVectors>
+template <int kVectors>
 constexpr int kLaneOutputs = 12 / kVectors;
 
 // Some outputs against all rows of x, over one panel.
@@ -71,7 +71,7 @@ inline void multiply_lanes(const LanePanel<T>& p) {
 }
 
 // Finds the loop that has exactly `outputs` outputs.
-template <int kVectors, class T, int kOutputs = kLaneOutputs<T, kVectors>>
+template <int kVectors, class T, int kOutputs = kLaneOutputs<kVectors>>
 inline void lane_outputs(const LanePanel<T>& p, int64_t outputs) {
   if (outputs == kOutputs) {
     multiply_lanes<kVectors, kOutputs>(p);
@@ -135,7 +135,7 @@ class LinearLanes {
   template <int kVectors>
   void run_vectors(Range outputs, int64_t end) const {
     constexpr int64_t kStride = kVectors * kLanes;
-    constexpr int64_t kOutputs = kLaneOutputs<T, kVectors>;
+    constexpr int64_t kOutputs = kLaneOutputs<kVectors>;
     LanePanel<T> panel{};
     panel.row_stride = p_.weight.row_stride;
     for (int64_t n = outputs.begin; n < outputs.end; n += kOutputs) {
@@ -152,8 +152,9 @@ class LinearLanes {
       }
     }
     for (int64_t m = 0; m < p_.rows; ++m) {
-      for (int64_t n = 0; n < length(outputs); ++n)
+      for (int64_t n = 0; n < length(outputs); ++n) {
         totals_[m * kBlock + n] = sums_[n * kStride + m];
+      }
     }
     load_bias(p_, outputs, kBlock, bias_);
     finish(p_, {0, p_.rows}, outputs, totals_, kBlock, bias_);
