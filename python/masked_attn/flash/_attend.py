@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..functional import masked_attention
-from ._how import How
+from ._how import How, dtype_of_sums
 
 __all__ = ["attend", "attend_one_query"]
 
@@ -73,7 +73,7 @@ def attend_one_query(
     if how.alibi_slopes is not None:
         # Distances count from each row's own last slot; the operator counts from one for all.
         away = (slots - (end[:, None] - 1)).abs()[:, None, None, :]
-        slopes = how.alibi_slopes.to(torch.float64 if q.dtype == torch.float64 else torch.float32)
+        slopes = how.alibi_slopes.to(dtype_of_sums(q))
         bias = away * -slopes.reshape(-1, slopes.shape[-1], 1, 1)
     scores = how._replace(alibi_slopes=None).scores()
     return call(q, k, v, key_mask=key_mask, attn_mask=bias, return_lse=return_lse, **scores)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ._checks import has_shape, refuse
 
-__all__ = ["How", "how_of"]
+__all__ = ["Asked", "How", "dtype_of_sums", "how_of"]
 
 
 class How(NamedTuple):
@@ -72,18 +72,19 @@ class How(NamedTuple):
         return self._replace(alibi_slopes=slopes[row : row + 1])
 
 
-def how_of(
-    function: str,
-    *,
-    softmax_scale: float | None,
-    causal: bool,
-    window_size: Sequence[int] | Tensor,
-    softcap: float,
-    alibi_slopes: Tensor | None,
-    batch: int,
-    heads: int,
-) -> How:
-    """Read and check the arguments that say how scores are treated."""
+class Asked(NamedTuple):
+    """The same in the words of flash-attn, as a function is given them."""
+
+    softmax_scale: float | None
+    causal: bool
+    window_size: Sequence[int]
+    softcap: float
+    alibi_slopes: Tensor | None
+
+
+def how_of(function: str, asked: Asked, *, batch: int, heads: int) -> How:
+    """Read and check what is asked."""
+    softmax_scale, causal, window_size, softcap, alibi_slopes = asked
     if len(window_size) != 2:
         refuse(function, f"window_size must be (left, right), got {window_size!r}")
     left, right = (int(size) for size in window_size)
@@ -102,3 +103,8 @@ def how_of(
         softcap=float(softcap) if softcap > 0 else None,
         alibi_slopes=alibi_slopes,
     )
+
+
+def dtype_of_sums(tensor: Tensor) -> torch.dtype:
+    """What the operators add up in, and the dtype of the log-sum-exp."""
+    return torch.float64 if tensor.dtype == torch.float64 else torch.float32

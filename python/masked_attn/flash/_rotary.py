@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ._checks import has_shape, refuse
+from ._how import dtype_of_sums
 from ._pages import in_range
 
 __all__ = ["Rotary"]
@@ -47,7 +48,7 @@ class Rotary:
         """
         what = "the positions of rotary_cos and rotary_sin"
         positions = in_range(self.function, what, positions, self.cos.shape[0])
-        wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+        wide = dtype_of_sums(x)
         cos, sin = (table[positions][:, :, None].to(wide) for table in (self.cos, self.sin))
         half = self.cos.shape[1]
         turning = x[..., : 2 * half].to(wide)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ._attend import attend
 from ._checks import has_shape, refuse_dropout, refuse_gradient
-from ._how import how_of
+from ._how import Asked, how_of
 
 __all__ = ["flash_attn_func", "flash_attn_kvpacked_func", "flash_attn_qkvpacked_func"]
 
@@ -63,17 +63,8 @@ def flash_attn_func(
         >>> flash_attn_func(q, k, v, causal=True).flatten()
         tensor([0.0000, 1.5000, 4.0000])
     """
-    return _dense(
-        "flash_attn_func",
-        (q, k, v),
-        dropout_p,
-        softmax_scale,
-        causal,
-        window_size,
-        softcap,
-        alibi_slopes,
-        return_attn_probs,
-    )
+    asked = Asked(softmax_scale, causal, window_size, softcap, alibi_slopes)
+    return _dense("flash_attn_func", (q, k, v), dropout_p, asked, return_attn_probs)
 
 
 def flash_attn_kvpacked_func(
@@ -92,17 +83,8 @@ def flash_attn_kvpacked_func(
     function = "flash_attn_kvpacked_func"
     layout = "[batch, seqlen_k, 2, heads_k, head_dim]"
     has_shape(function, "kv", kv, layout, (None, None, 2, None, None))
-    return _dense(
-        function,
-        (q, *kv.unbind(2)),
-        dropout_p,
-        softmax_scale,
-        causal,
-        window_size,
-        softcap,
-        alibi_slopes,
-        return_attn_probs,
-    )
+    asked = Asked(softmax_scale, causal, window_size, softcap, alibi_slopes)
+    return _dense(function, (q, *kv.unbind(2)), dropout_p, asked, return_attn_probs)
 
 
 def flash_attn_qkvpacked_func(
@@ -120,33 +102,20 @@ def flash_attn_qkvpacked_func(
     function = "flash_attn_qkvpacked_func"
     layout = "[batch, seqlen, 3, heads, head_dim]"
     has_shape(function, "qkv", qkv, layout, (None, None, 3, None, None))
-    return _dense(
-        function,
-        qkv.unbind(2),
-        dropout_p,
-        softmax_scale,
-        causal,
-        window_size,
-        softcap,
-        alibi_slopes,
-        return_attn_probs,
-    )
+    asked = Asked(softmax_scale, causal, window_size, softcap, alibi_slopes)
+    return _dense(function, qkv.unbind(2), dropout_p, asked, return_attn_probs)
 
 
 def _dense(
     function: str,
     tensors: tuple[Tensor, ...],
     dropout_p: float,
-    softmax_scale: float | None,
-    causal: bool,
-    window_size: Sequence[int],
-    softcap: float,
-    alibi_slopes: Tensor | None,
+    asked: Asked,
     return_attn_probs: bool,
 ) -> Result:
     q, k, v = tensors
     refuse_dropout(function, dropout_p)
-    refuse_gradient(function, q=q, k=k, v=v, alibi_slopes=alibi_slopes)
+    refuse_gradient(function, q=q, k=k, v=v, alibi_slopes=asked.alibi_slopes)
     has_shape(function, "q", q, "[batch, seqlen_q, heads, head_dim]", (None,) * 4)
     batch, _, heads, head_dim = q.shape
     has_shape(
@@ -156,15 +125,6 @@ def _dense(
     has_shape(
         function, "v", v, "[batch, seqlen_k, heads_k, value_dim]", (batch, seqlen_k, heads_k, None)
     )
-    how = how_of(
-        function,
-        softmax_scale=softmax_scale,
-        causal=causal,
-        window_size=window_size,
-        softcap=softcap,
-        alibi_slopes=alibi_slopes,
-        batch=batch,
-        heads=heads,
-    )
+    how = how_of(function, asked, batch=batch, heads=heads)
     out, lse = attend(q, k, v, how, return_lse=return_attn_probs)
     return (out, lse, None) if return_attn_probs else out

@@ -10,7 +10,7 @@ from torch import Tensor
 from ._attend import attend, attend_one_query
 from ._cache import Cache, Lengths
 from ._checks import has_shape, refuse, refuse_gradient
-from ._how import How, how_of
+from ._how import Asked, How, how_of
 from ._rotary import Rotary
 
 __all__ = ["flash_attn_with_kvcache"]
@@ -94,16 +94,8 @@ def flash_attn_with_kvcache(
     )
     has_shape(FUNCTION, "q", q, "[batch, seqlen_q, heads, head_dim]", (None,) * 4)
     batch, queries, heads, _ = q.shape
-    how = how_of(
-        FUNCTION,
-        softmax_scale=softmax_scale,
-        causal=causal,
-        window_size=window_size,
-        softcap=softcap,
-        alibi_slopes=alibi_slopes,
-        batch=batch,
-        heads=heads,
-    )
+    asked = Asked(softmax_scale, causal, window_size, softcap, alibi_slopes)
+    how = how_of(FUNCTION, asked, batch=batch, heads=heads)
     cache = Cache.of(FUNCTION, q, k_cache, v_cache, cache_batch_idx, block_table)
     new = _new_tokens(q, k, v, cache)
     if new > cache.capacity:

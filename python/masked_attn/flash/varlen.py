@@ -10,7 +10,7 @@ from torch import Tensor
 from ..functional import packed_attention
 from ._attend import attend
 from ._checks import has_shape, is_integer, refuse, refuse_dropout, refuse_gradient
-from ._how import How, how_of
+from ._how import Asked, How, dtype_of_sums, how_of
 from ._pages import packed_pages
 from .dense import Result
 
@@ -85,16 +85,13 @@ def flash_attn_varlen_func(
     refuse_gradient(function, q=q, k=k, v=v, alibi_slopes=alibi_slopes)
     if block_table is not None:
         k, v = packed_pages(function, q, k, v, cu_seqlens_k, block_table)
+    asked = Asked(softmax_scale, causal, window_size, softcap, alibi_slopes)
     return _varlen(
         function,
         (q, k, v),
         (cu_seqlens_q, cu_seqlens_k),
         (int(max_seqlen_q), int(max_seqlen_k)),
-        softmax_scale,
-        causal,
-        window_size,
-        softcap,
-        alibi_slopes,
+        asked,
         return_attn_probs,
     )
 
@@ -120,16 +117,13 @@ def flash_attn_varlen_kvpacked_func(
     refuse_dropout(function, dropout_p)
     refuse_gradient(function, q=q, kv=kv, alibi_slopes=alibi_slopes)
     has_shape(function, "kv", kv, "[tokens_k, 2, heads_k, head_dim]", (None, 2, None, None))
+    asked = Asked(softmax_scale, causal, window_size, softcap, alibi_slopes)
     return _varlen(
         function,
         (q, *kv.unbind(1)),
         (cu_seqlens_q, cu_seqlens_k),
         (int(max_seqlen_q), int(max_seqlen_k)),
-        softmax_scale,
-        causal,
-        window_size,
-        softcap,
-        alibi_slopes,
+        asked,
         return_attn_probs,
     )
 
@@ -152,16 +146,13 @@ def flash_attn_varlen_qkvpacked_func(
     refuse_dropout(function, dropout_p)
     refuse_gradient(function, qkv=qkv, alibi_slopes=alibi_slopes)
     has_shape(function, "qkv", qkv, "[tokens, 3, heads, head_dim]", (None, 3, None, None))
+    asked = Asked(softmax_scale, causal, window_size, softcap, alibi_slopes)
     return _varlen(
         function,
         qkv.unbind(1),
         (cu_seqlens, cu_seqlens),
         (int(max_seqlen), int(max_seqlen)),
-        softmax_scale,
-        causal,
-        window_size,
-        softcap,
-        alibi_slopes,
+        asked,
         return_attn_probs,
     )
 
@@ -171,11 +162,7 @@ def _varlen(
     tensors: tuple[Tensor, ...],
     offsets: tuple[Tensor, Tensor],
     longest: tuple[int, int],
-    softmax_scale: float | None,
-    causal: bool,
-    window_size: Sequence[int],
-    softcap: float,
-    alibi_slopes: Tensor | None,
+    asked: Asked,
     return_attn_probs: bool,
 ) -> Result:
     q, k, v = tensors
@@ -186,16 +173,7 @@ def _varlen(
     for name, each in zip(("cu_seqlens_q", "cu_seqlens_k"), offsets, strict=True):
         has_shape(function, name, each, "[batch + 1]", (batch + 1,))
         is_integer(function, name, each, q.device)
-    how = how_of(
-        function,
-        softmax_scale=softmax_scale,
-        causal=causal,
-        window_size=window_size,
-        softcap=softcap,
-        alibi_slopes=alibi_slopes,
-        batch=batch,
-        heads=q.shape[1],
-    )
+    how = how_of(function, asked, batch=batch, heads=q.shape[1])
     position = how.position(*longest)
     if position is None:
         pair = _one_by_one(function, (q, k, v), offsets, longest, how)
@@ -233,8 +211,7 @@ def _one_by_one(
         assert lse is not None
         outs.append(out[0])
         sums.append(lse[0])
-    dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
-    sums.append(q.new_empty(q.shape[1], 0, dtype=dtype))
+    sums.append(q.new_empty(q.shape[1], 0, dtype=dtype_of_sums(q)))
     return torch.cat(outs), torch.cat(sums, dim=1)
 
 
